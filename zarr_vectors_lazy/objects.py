@@ -174,8 +174,7 @@ def value_dtype(view: LevelView, name: str) -> np.dtype[Any]:
     require_attribute(view, name)
     by = view.data.chunk_attribute
     if by is not None and by[0] == name:
-        dtype: np.dtype[Any] = by[1].dtype
-        return dtype
+        return np.dtype(by[1].dtype)
     spec = view.data.attribute(name).spec
     return spec.dtype if spec.dictionary is None else spec.dictionary.categories.dtype
 
@@ -226,8 +225,7 @@ class Objects(Named[int, da.Array]):
         # Only the chosen rows show which objects have a selected vertex. A vertex that objects share is selected with
         # any of them, so each object must have a vertex in the boxes that it had to touch.
         every = dask.compute([path_arrays(part, rows).offsets for part in (view, *view.touched)])[0]
-        found: IntArray = rows[np.logical_and.reduce([np.diff(offsets) > 0 for offsets in every])]
-        return found
+        return np.asarray(rows[np.logical_and.reduce([np.diff(offsets) > 0 for offsets in every])])
 
     @cached_property
     def ids(self) -> IntArray:
@@ -699,8 +697,7 @@ def _masked(mask: Any, objects: "Objects") -> IntArray:
             f"a mask passed as objects= must have one boolean for each of .objects.slots, which has shape "
             f"{slots.shape}; found {chosen.shape}"
         )
-    found: IntArray = slots[chosen]
-    return found
+    return np.asarray(slots[chosen])
 
 
 def whole_numbers(value: Any, name: str) -> IntArray:

@@ -147,6 +147,13 @@ def missing_integer(dtype: np.dtype[Any]) -> int:
     return int(info.min if dtype.kind == "i" else info.max)
 
 
+def absent_value(dtype: np.dtype[Any]) -> Any:
+    """What absent rows of objects are filled with (spec 0.9, 8): NaN, `missing_integer`, False, ``""``."""
+    if dtype.kind in "iu":
+        return missing_integer(dtype)
+    return dtype.type(np.nan) if dtype.kind in "fc" else False if dtype.kind == "b" else ""
+
+
 def float64_holds(values: Array) -> bool:
     """Whether float64 holds all of some numbers exactly."""
     if values.dtype.kind not in "iu" or values.dtype.itemsize < 8 or not values.size:

@@ -12,7 +12,7 @@ from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError
 from zarr_vectors_lazy.format.base import format_delta, parse_deltas
 from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.kernels.bins import Rule
-from zarr_vectors_lazy.model.arrays import DenseArray
+from zarr_vectors_lazy.model.arrays import DenseArray, absent_value
 from zarr_vectors_lazy.model.objects import Manifests, ObjectIndex
 from zarr_vectors_lazy.model.writing import (
     ArrayDraft,
@@ -526,7 +526,7 @@ def _attribute_puts(backend: Backend, step: LevelBuild, tables: ObjectTables, ve
         values = values.astype(np.str_) if values.dtype.hasobject else values.copy()
         if len(values) != len(here):
             raise FormatError(f"{array.path} has {len(values)} rows for {len(here)} objects", where=backend.url)
-        values[~here] = CURRENT.fill_value(values.dtype)
+        values[~here] = absent_value(values.dtype)
         made = CURRENT.dense_puts(step.level, FAMILY, CURRENT.recounted({name: values}, vertices), step.encoding)
         (old,) = fetch(backend, [Get(f"{array.path}/{DOC}")])
         puts += [_with_attributes(put, old) if put.key.endswith(f"/{name}/{DOC}") else put for put in made]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError, UnsupportedVersionError, listed
-from zarr_vectors_lazy.format.base import Found, Node
+from zarr_vectors_lazy.format.base import Found, Node, format_delta
 from zarr_vectors_lazy.format.recode import stored_keys
 from zarr_vectors_lazy.format.registry import CURRENT, generation_of
 from zarr_vectors_lazy.format.v09.documents import ANY, dump, group_document, kept
@@ -341,7 +341,7 @@ def _paths(data: LevelData) -> list[str]:
     found += [f"vertex_attributes/{name}" for name in data.stored_names]
     found += [f"object_attributes/{name}" for name in data.object_attributes]
     found += [f"group_attributes/{name}" for name in data.group_attributes]
-    found += [f"links/{delta:+d}" if delta else "links/0" for delta in data.deltas]
+    found += [f"links/{format_delta(delta)}" for delta in data.deltas]
     for name in data.link_attribute_names if data.deltas else ():
         found += [f"link_attributes/{name}", f"link_attributes/{name}/0"]
     return found

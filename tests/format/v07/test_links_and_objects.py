@@ -9,9 +9,10 @@ from tests.format.encode import unhex
 from tests.format.v07.nodes import GENERATION, LEVEL, STORE, ZSTD, ask, blob, blob_doc, dense_doc, group_doc, read
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.manifests import decode_fragments, decode_manifests
-from zarr_vectors_lazy.format.v07.cells import DenseBlob, LostColumn, RaggedBlob, missing_value
+from zarr_vectors_lazy.format.v07.cells import DenseBlob, LostColumn, RaggedBlob
 from zarr_vectors_lazy.format.v07.generation import INSIDE
 from zarr_vectors_lazy.format.vectors import decode_links
+from zarr_vectors_lazy.model.arrays import absent_value
 
 WITHIN = {"0/links/0": group_doc({"dtype": "int64", "link_width": 2}), "0/links/0/1.2": blob_doc(32)}
 ACROSS = {"0/cross_chunk_links/0": group_doc({"num_links": 3, "link_width": 2, "sid_ndim": 2})}
@@ -208,7 +209,7 @@ def test_dense_columns_and_their_marks():
 
 @pytest.mark.parametrize(("dtype", "value"), [("i2", -(2**15)), ("u1", 255), ("f8", np.nan), ("U3", ""), ("?", False)])
 def test_values_of_absent_rows(dtype, value):
-    np.testing.assert_equal(missing_value(np.dtype(dtype)), value)
+    np.testing.assert_equal(absent_value(np.dtype(dtype)), value)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from zarr_vectors_lazy.format.metadata import (
     parse_named,
     stated_row_shape,
 )
-from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, CellSpec, Layout, Pack, Places, missing_integer
+from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, CellSpec, Layout, Pack, Places, absent_value
 from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.requests import Elements, Get, Request, Steps
 from zarr_vectors_lazy.types import Array, Blob, Buffer, ChunkCoords, IntArray, Json, Raw
@@ -409,13 +409,6 @@ def _places(nodes: Sequence[Found], index: dict[str, tuple[int, int, int]], keys
 # Arrays over objects and groups, and tables of links: blobs that are read whole (spec 0.7, 4.5, 4.7 and 4.8).
 
 
-def missing_value(dtype: np.dtype[Any]) -> Any:
-    """Value of absent rows, as 0.9 fills them: NaN, the smallest integer, the largest unsigned one, ``""``."""
-    if dtype.kind in "iu":
-        return missing_integer(dtype)
-    return np.nan if dtype.kind in "fc" else dtype.type()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DenseBlob:
     """Rows of numbers or of text with one width (spec 0.7, 4.8), or a table of links (4.5).
@@ -444,7 +437,7 @@ class DenseBlob:
         return 2 if self.mask is None else 4
 
     def read(self) -> Steps[Array]:
-        """The whole array; absent rows have `missing_value`."""
+        """The whole array; absent rows have `absent_value`, as in 0.9."""
         paths = [self.path, *([self.mask] if self.mask else [])]
         blobs = yield from fetch_blobs(paths, headed=self.never_zeros)
         payloads = [_decoded(blob, path) for blob, path in zip(blobs, paths, strict=True)]
@@ -460,7 +453,7 @@ class DenseBlob:
             raise FormatError(f"{len(payloads[1])} marks of missing values for {self.shape[0]} rows", where=self.mask)
         absent = np.frombuffer(payloads[1], np.uint8) == 0
         values = values.copy()
-        values[absent] = missing_value(self.dtype)
+        values[absent] = absent_value(self.dtype)
         return values
 
 

@@ -20,7 +20,7 @@ from zarr_vectors_lazy.format.v09.arrays import OUR_KEY, parse_cells
 from zarr_vectors_lazy.format.v09.documents import DOC, VLEN, WRITING, array_document, group_document, root_with_notes
 from zarr_vectors_lazy.format.v09.generation import SEGMENT_ID, SELF, VERTEX_COUNT, parse_offsets
 from zarr_vectors_lazy.format.vectors import LOGICAL_DTYPE, dictionary_attributes, is_time
-from zarr_vectors_lazy.model.arrays import CellSpec, Dictionary, missing_integer
+from zarr_vectors_lazy.model.arrays import CellSpec, Dictionary, absent_value, missing_integer
 from zarr_vectors_lazy.model.levels import ranked
 from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.model.writing import (
@@ -364,12 +364,6 @@ class Writing09:
         """Text that changes with a put's bytes."""
         return hashlib.blake2b(put.data, digest_size=8).hexdigest()
 
-    def fill_value(self, dtype: np.dtype[Any]) -> Any:
-        """Value of absent rows of an object attribute (spec 0.9, 8)."""
-        if dtype.kind in "iu":
-            return missing_integer(dtype)
-        return dtype.type(np.nan) if dtype.kind in "fc" else False if dtype.kind == "b" else ""
-
     def group_puts(
         self, level: int, members: Sequence[IntArray], names: Sequence[str] | None, encoding: Encoding
     ) -> list[Put]:
@@ -407,10 +401,10 @@ class Writing09:
         }
         if family == "object_attributes":
             attributes["fill_sentinel_meaning"] = "absent"
+        fill = absent_value(values.dtype)
         if isinstance(values, np.ma.MaskedArray):
-            attributes["_FillValue"] = self.fill_value(values.dtype)
-        plain = np.asarray(values)
-        return dense_array(f"{level}/{family}/{name}", plain, encoding, attributes, fill=self.fill_value(values.dtype))
+            attributes["_FillValue"] = fill
+        return dense_array(f"{level}/{family}/{name}", np.asarray(values), encoding, attributes, fill=fill)
 
     def marker(self, write_id: str, *, clearing: bool = False) -> Put:
         """A root that says that the store is being written; ``write_id`` distinguishes writes.
