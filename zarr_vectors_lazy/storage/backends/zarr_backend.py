@@ -59,22 +59,11 @@ class ZarrBackend(Backend):
                 self._opened = True
 
     async def _answer(self, request: Request) -> Result:
-        match request:
-            case Get():
-                return await self._get(request)
-            case ListDir():
-                return await self._names(request)
-            case ListSizes(prefix):
-                return await self._sizes(prefix)
-            case Size(key):
-                record("head", key, 0)
-                return await self._store.getsize(key) if await self._store.exists(key) else None
-            case Put():
-                return await (self._create(request) if request.create else self._put(request))
-            case Delete(keys):
-                for key in keys:
-                    await self._delete(key)
-                return None
+        return await self.answer(request)
+
+    async def _size(self, request: Size) -> int | None:
+        record("head", request.key, 0)
+        return await self._store.getsize(request.key) if await self._store.exists(request.key) else None
 
     async def _get(self, request: Get) -> bytes | None:
         start, stop = request.start, request.stop
@@ -99,6 +88,9 @@ class ZarrBackend(Backend):
         return data
 
     async def _put(self, request: Put) -> bool:
+        return await (self._create(request) if request.create else self._replace(request))
+
+    async def _replace(self, request: Put) -> bool:
         await self._store.set(request.key, default_buffer_prototype().buffer.from_bytes(bytes(request.data)))
         record("put", request.key, 0)
         return True
@@ -113,7 +105,11 @@ class ZarrBackend(Backend):
             now = await self._store.get(request.key, default_buffer_prototype())
         return now is not None and now.to_bytes() == request.data
 
-    async def _delete(self, key: str) -> None:
+    async def _delete(self, request: Delete) -> None:
+        for key in request.keys:
+            await self._remove(key)
+
+    async def _remove(self, key: str) -> None:
         await self._store.delete(key)
         record("delete", key, 0)
 
@@ -127,9 +123,9 @@ class ZarrBackend(Backend):
         record("list", request.prefix, 0)
         return tuple(sorted(names - {""}))
 
-    async def _sizes(self, prefix: str) -> dict[str, int]:
-        keys = await self._keys(prefix)
-        record("list", prefix, 0)
+    async def _sizes(self, request: ListSizes) -> dict[str, int]:
+        keys = await self._keys(request.prefix)
+        record("list", request.prefix, 0)
         return dict(zip(keys, await gather_async(self._store.getsize, keys), strict=True))
 
     async def _keys(self, prefix: str) -> list[str]:
@@ -197,19 +193,19 @@ class IcechunkBackend(ZarrBackend):
             record("get" if request.start is None else "range", request.key, 0)
             return None
 
-    async def _put(self, request: Put) -> bool:
+    async def _replace(self, request: Put) -> bool:
         try:
-            return await super()._put(request)
+            return await super()._replace(request)
         except self.failures:
             if request.array is None:
                 raise
         # Other cells of the array may try the same: the first one makes it.
         await self._create(Put(_document_of(request.key), request.array, create=True))
-        return await super()._put(request)
+        return await super()._replace(request)
 
-    async def _delete(self, key: str) -> None:
+    async def _remove(self, key: str) -> None:
         try:
-            await super()._delete(key)
+            await super()._remove(key)
         except self.failures:
             if await self._store.exists(key):
                 raise
