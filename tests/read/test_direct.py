@@ -35,7 +35,7 @@ def test_rows_and_what_joins_them(variety, name, joins):
         wide, found = reader.width * read.vertices.shape[1], []
         for chunk in chunks.tolist():
             own = np.array([chunk])
-            near = reader.with_neighbours(own)
+            near = reader.reaches.around(own)
             ends = reader.reaches.ends[reader.reaches.near(own)]
             assert near.tolist() == sorted({chunk, *ends[ends >= 0].tolist()})
             one = reader.read(near, own=own)

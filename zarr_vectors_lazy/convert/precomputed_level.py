@@ -851,7 +851,7 @@ class PrecomputedLevel:
     def _edges_of(self, chunks: IntArray) -> tuple[Annotations, Floats]:
         """Edges whose first end lies in some chunks, and the position of that end."""
         reader, rank = self._reader("edges"), self.data.store.ndim
-        around = reader.with_neighbours(chunks)
+        around = reader.reaches.around(chunks)
         read = reader.read(around, own=chunks)
         read = read.take(read.selected)
         edges, own = read.joins, chunks

@@ -210,13 +210,15 @@ class LevelTasks:
         """Add all tasks of the level."""
         shared = f"{self.name}-step"
         self.tasks[shared] = UnfusedTask(shared, same, self.planned.step)
-        threshold = self._threshold()
+        threshold, below = self._threshold(), self.below
+        # Paths, and owners on the finer level, depend on its manifests.
+        after = None if below is None or below.tables is None else TaskRef(below.tables)
         parts, links = self._parts(), self._links_below()
         for i, part in enumerate(parts):
             key = (self.name, i)
             needs = self._needs(part)
             self.tasks[key] = Task(
-                key, coarsen_part, self.step, part, TaskRef(self.begin), threshold, needs, links, self._after()
+                key, coarsen_part, self.step, part, TaskRef(self.begin), threshold, needs, links, after
             )
             self.chunks += [key] * len(part)
             self.parts[key] = part
@@ -262,10 +264,6 @@ class LevelTasks:
     def _needs(self, part: Part) -> List | tuple[()]:
         """References to these tasks; none if the finer level exists."""
         return references(self._keys_below(part)) if self.finer else ()
-
-    def _after(self) -> TaskRef | None:
-        """Paths, and owners on the finer level, depend on its manifests."""
-        return TaskRef(self.below.tables) if self.below is not None and self.below.tables is not None else None
 
     def _links_below(self) -> TaskRef | None:
         """The task that lists the links of the finer level to carry over, if it is made in the same graph."""

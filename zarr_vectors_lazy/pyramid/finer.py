@@ -451,7 +451,7 @@ def kept_objects(thinning: Thinning, build: str) -> BoolArray | None:
 
     The number kept is a fraction of the objects of the base level, and the choice depends on their ids alone.
     """
-    if thinning.index is None or thinning.keep >= 1:
+    if thinning.index is None:
         return None
     key = (thinning.base, thinning.sparsity_seed, thinning.keep, build)
     return _masks.make(key, partial(_mask, thinning, thinning.index))

@@ -231,11 +231,11 @@ def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options:
     items, missing = plan_attributes(data, options.aggregate, weight)
     if kind in LINKED and data.object_index is None and float(asked.factor[1]) > 1:
         raise SelectionError("sparsity drops whole objects, but this level has none", where=data.url)
-    thinning = (
-        drop_rows(data.source, options, asked)
-        if kind == "points" or data.object_index is None
-        else drop_objects(opened.levels.get(0, data), options, scale)
-    )
+    base = opened.levels.get(0, data)
+    if kind == "points" or data.object_index is None:
+        thinning = thinned(options, 1 / float(asked.factor[1]), data.source)
+    else:
+        thinning = thinned(options, scale.keep, base.source, base.object_index)
     coords, order, bounds = chunks_below(table.coords, scale.ratio // fine.ratio)
     links, family = _link_index(data, kind), data.links(0) if kind in LINKED else None
     name = weight or ("zv_count" if "count" in data.attribute_names else "count")
@@ -298,9 +298,9 @@ def plan_next(opened: OpenStore, below: PlannedLevel, asked: LevelRequest, optio
     coords, order, bounds = chunks_below(below.coords, scale.ratio // old.at.ratio)
     base = opened.levels.get(0)
     if old.index is not None and base is not None:
-        thinning = drop_objects(base, options, scale)
+        thinning = thinned(options, scale.keep, base.source, base.object_index)
     else:
-        thinning = drop_rows(source, options, asked)
+        thinning = thinned(options, 1 / float(asked.factor[1]), source)
     step = replace(
         old,
         source=source,
@@ -348,19 +348,9 @@ def moved_index(index: ObjectIndex, level: int, build: str) -> ObjectIndex:
     )
 
 
-def drop_objects(base: LevelData, options: PyramidOptions, scale: LevelScale) -> Thinning | None:
-    """Which of the base level's objects are dropped; None if none is."""
-    if scale.keep >= 1:
-        return None
-    return Thinning(sparsity_seed=options.sparsity_seed, keep=scale.keep, base=base.source, index=base.object_index)
-
-
-def drop_rows(source: Source, options: PyramidOptions, asked: LevelRequest) -> Thinning | None:
-    """Which of the finer level's vertices are dropped; None if none is."""
-    sparsity = float(asked.factor[1])
-    if sparsity <= 1:
-        return None
-    return Thinning(sparsity_seed=options.sparsity_seed, keep=1 / sparsity, base=source, index=None)
+def thinned(options: PyramidOptions, keep: float, base: Source, index: ObjectIndex | None = None) -> Thinning | None:
+    """Which objects of a level are dropped, or without them which of its vertices; None if none is."""
+    return Thinning(sparsity_seed=options.sparsity_seed, keep=keep, base=base, index=index) if keep < 1 else None
 
 
 def _link_index(data: LevelData, kind: Kind) -> LinkIndex | None:

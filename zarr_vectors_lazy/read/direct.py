@@ -216,10 +216,6 @@ class ChunkReader:
         cells = None if self._family is None else self.reaches.cells
         return None if cells is None or self._family is None else link_cells(self._family, cells, slice(None))
 
-    def with_neighbours(self, chunks: IntArray) -> IntArray:
-        """Some chunks and those that edges or faces join to them, ascending."""
-        return self.reaches.around(chunks)
-
     def read(
         self,
         chunks: IntArray,

@@ -315,11 +315,6 @@ class Linking:
         return any(name.startswith(attribute_field("")) for name in self.dtype.names or ())
 
     @property
-    def implied(self) -> bool:
-        """Whether the order of rows implies some links, which are then not stored."""
-        return self.trees is not None and not self.valued
-
-    @property
     def complete(self) -> Exchange:
         """Links with known ends, on their way to the part that writes them."""
         return Exchange(name="links", dtype=self.dtype, receivers=self.parts)
@@ -369,9 +364,8 @@ def add_link_plan(linking: Linking, exchange: RecordExchange, taken: Sequence[Ke
     """Plan the links once all were seen; return the key of the plan."""
     part_plan = TaskRef(exchange.writing.key("part-plan"))
     statistics = TaskRef(exchange.add_joins("link-statistics", taken, merge_link_statistics))
-    return exchange.add_checked(
-        "link-plan", plan_links, part_plan, statistics, linking.reader, linking.parts, linking.implied
-    )
+    implied = linking.trees is not None and not linking.valued
+    return exchange.add_checked("link-plan", plan_links, part_plan, statistics, linking.reader, linking.parts, implied)
 
 
 def add_rounds(linking: Linking, exchange: RecordExchange, *, first: int) -> None:

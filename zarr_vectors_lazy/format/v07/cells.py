@@ -58,11 +58,6 @@ class BlobMeta:
     key: str
     fill: object
 
-    @property
-    def may_be_left_out(self) -> bool:
-        """Whether a writer leaves out the object of a blob of zeros: zarr does, but the bulk writer does not."""
-        return self.codecs != () and self.fill == 0
-
 
 def parse_blob(node: Found) -> BlobMeta:
     """Read the metadata of a blob.
@@ -150,7 +145,7 @@ def _blob(meta: BlobMeta, bodies: dict[int, Buffer], decoded: dict[int, Buffer],
 
 def absent_blob(meta: BlobMeta, *, headed: bool) -> Raw:
     """A blob without an object: all zeros, or None if it must have one (spec 0.7, 3.1)."""
-    if headed or not meta.may_be_left_out:
+    if headed or meta.codecs == () or meta.fill != 0:  # zarr leaves out zeros, but the bulk writer does not
         return None
     if meta.nbytes > LIMITS.cell_nbytes:
         return FormatError(f"{meta.nbytes} zeros, none of which is stored: too many to be plausible")
