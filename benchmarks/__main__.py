@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: compare readers, print the tables, keep the numbers."""
+"""``python -m benchmarks``: compare readers, print the tables and save the numbers."""
 
 import argparse
 import datetime as dt
@@ -17,7 +17,7 @@ Written by `python -m benchmarks --write`; [README.md](README.md) says how to re
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what the command line asks for; exit code 1 where a reader failed."""
+    """Run what the command line asks for; the exit code is 1 if a reader failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15, help="timed turns of each reader (default: 15)")
     parser.add_argument("--points", type=int, nargs="+", default=[1_000_000, 10_000_000], help="sizes of the stores")
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def prepare(args: argparse.Namespace) -> bench_read.Options:
-    """Make what is measured: the reference's environment, and the stores."""
+    """Set up what is measured: the reference's environment, and the stores."""
     reference = None if args.no_reference else reference_python()
     folder = args.folder or (CACHE / "by-hand" if args.no_reference else datasets.FOLDER)
     wanted = tuple(datasets.Dataset(points, args.side) for points in args.points)

@@ -1,4 +1,4 @@
-"""All figures of linked geometry and of pyramids, beside their limits: ``python -m benchmarks.all_linked``.
+"""All figures for linked geometry and pyramids, with their limits: ``python -m benchmarks.all_linked``.
 
 It prints every table of `bench_linked` and `bench_pyramid` and puts them into docs/operations/benchmarks.md, between
 the comments that name them. It takes about half an hour on a quiet machine; ``--only NAME ...`` makes some of the
@@ -20,7 +20,7 @@ ONE = "ours, 1 worker"
 
 
 def pyramids(folder: Path, peer: Path | None, rounds: int, scale: float) -> dict[str, Callable[[], str]]:
-    """What makes each table of pyramids: times of points, beside the reference, workers and threads."""
+    """Functions that make the tables of pyramids: times of points, against the reference, by workers and threads."""
 
     def of(works: list[tuple[str, int, int]], builders: list[str]) -> str:
         pythons = {name: Path(sys.executable) for name in builders}
@@ -52,7 +52,7 @@ def put(page: str, name: str, table: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Make the tables, print each, and write it to the page at once."""
+    """Make the tables; print each and write it to the page as soon as it is there."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.all_linked", description=__doc__)
     parser.add_argument("--only", nargs="*", metavar="NAME", help="disk s3 growth anchors large pyramids ...")
     parser.add_argument("--rounds", type=int, default=3)

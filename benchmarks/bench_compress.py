@@ -1,4 +1,4 @@
-"""Bytes, and seconds of writing and reading, by compressor and checksum, on disk and in a bucket.
+"""Bytes, and seconds for writing and reading, by compressor and checksum, on disk and in a bucket.
 
 ``python -m benchmarks.bench_compress`` prints the table: 10^6 random points, and as many vertices of synapses,
 streamlines, skeletons and a mesh (`benchmarks.real_like`), each in 100 to 200 chunks; written, and read whole, in this
@@ -27,11 +27,11 @@ from benchmarks.s3_server import running
 ENCODINGS = list(itertools.product([None, "zstd", "blosc"], [False, True]))
 PLACES = ("disk", "bucket")
 KINDS = ("random-points", *real_like.WRITERS)
-FIGURES = 5  # bytes, then wall and CPU seconds of a write and of a read
+FIGURES = 5  # bytes, then wall and CPU seconds for a write and a read
 
 
 def random_points(rows: int) -> Write:
-    """Give a writer of uniform float32 points, a float and a small whole number each, about 5,000 to a chunk."""
+    """Return a writer of uniform float32 points with a float and a small integer each, about 5,000 per chunk."""
     random = np.random.default_rng(0)
     edge = 1000 / max(1, round((rows / 5000) ** (1 / 3)))
     positions = random.uniform(0, 1000, (rows, 3)).astype("f4")
@@ -41,7 +41,7 @@ def random_points(rows: int) -> Write:
 
 @contextmanager
 def place(name: str, folder: Path, delay_ms: float) -> Iterator[Any]:
-    """Give a function from a key to where it is written."""
+    """Return a function from a key to the place where it is written."""
     if name == "disk":
         yield folder.joinpath
         return

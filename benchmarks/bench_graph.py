@@ -45,13 +45,13 @@ def ensure(side: int, folder: Path) -> Path:
 
 
 def measure(path: Path, side: int) -> dict[str, float]:
-    """CPU seconds of each step, and what the graphs weigh; in a fresh process, imports done."""
+    """CPU seconds for each step, and sizes of the graphs, in a fresh process after imports."""
     import dask  # noqa: PLC0415 - the driving process needs none of these
 
     import zarr_vectors_lazy as zvl  # noqa: PLC0415
 
     with suppress(ImportError):
-        import_module("distributed")  # which ``compute()`` imports where it is installed
+        import_module("distributed")  # which ``compute()`` imports if it is installed
     found: dict[str, float] = {}
 
     def timed(name: str, step: Callable[[], Any]) -> Any:

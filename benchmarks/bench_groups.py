@@ -1,4 +1,4 @@
-"""``python -m benchmarks.bench_groups``: what groups of links that follow fragments could save of one object's faces.
+"""``python -m benchmarks.bench_groups``: what link groups that follow fragments could save for one object's faces.
 
 The proposed ``fragment_link_groups`` says which records of a chunk are an object's: groups, one a fragment. For meshes
 of many objects in one chunk this measures the faces of one object, in CPU time, and how much of it finds its records
@@ -35,7 +35,7 @@ def write_meshes(path, objects):
 
 
 def measure(path, objects, rounds):
-    """Least CPU of the faces of an object, of its resolving of records, and of their decoding within; milliseconds."""
+    """Least CPU milliseconds for an object's faces: in all, for resolving its records, and for decoding them."""
     spent = {"resolve": 0.0, "decode": 0.0}
 
     def timed(name, function):
@@ -65,7 +65,7 @@ def measure(path, objects, rounds):
 
 
 def run(folder, sizes, rounds):
-    """What `measure` finds, by number of objects in the chunk."""
+    """Results of `measure` by number of objects in the chunk."""
     found = {}
     for objects in sizes:
         path = Path(folder) / f"{objects}.zarrvectors"

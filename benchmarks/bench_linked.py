@@ -1,4 +1,4 @@
-"""Linked geometry: this package beside the reference, behind 30 ms, as it grows, and beside files of tractograms.
+"""Linked geometry: this package against the reference, with 30 ms latency, as data grow, and against tractogram files.
 
 ``python -m benchmarks.bench_linked`` prints all tables; ``--only disk s3 growth anchors large`` some of them. Stores of
 the first two are written by the reference, the others by this package. Every measurement is a process of its own that
@@ -23,12 +23,12 @@ from benchmarks.case import WARM_NBYTES, peak_rss, reset_peak, warm_memory
 from benchmarks.environment import CACHE, ROOT, clean_environment, reference_python
 from benchmarks.s3_server import running
 
-EDGE, BIN, SIDE = 100.0, 25.0, 8  # of a chunk, of a bin, and chunks along an axis at scale 1
+EDGE, BIN, SIDE = 100.0, 25.0, 8  # edges of a chunk and of a bin, and chunks along an axis at scale 1
 BOX = ((100.0,) * 3, (250.0,) * 3)
 STEPS, NODES = 50, 600  # vertices of a streamline, of a skeleton
 Data = dict[str, Any]
 
-TABLE = {  # work: store, and most of the reference's time that it may take
+TABLE = {  # by task: the store, and the largest share of the reference's time that it may take
     "read_polylines": ("lines", 0.5),
     "ragged": ("lines", 0.6),
     "edges": ("lines", 0.5),
@@ -127,7 +127,7 @@ def write(kind: str, path: str, data: Data, package: str) -> None:
 
 
 def ours(work: str, url: str, chunks: Any = None) -> Callable[[], int]:
-    """What this package does; the call gives a number that tells what came of it."""
+    """What this package does; the call returns a number that identifies the result."""
     import dask  # noqa: PLC0415  the reference's environment has no such package
 
     import zarr_vectors_lazy as zvl  # noqa: PLC0415
@@ -152,7 +152,7 @@ def ours(work: str, url: str, chunks: Any = None) -> Callable[[], int]:
 
 
 def reference(work: str, url: str, _: Any = None) -> Callable[[], int]:
-    """The reference's answer to the same, or what it has instead."""
+    """The same with the reference, or its nearest equivalent."""
     from zarr_vectors.types.graphs import read_graph  # noqa: PLC0415  in its own environment only
     from zarr_vectors.types.meshes import read_mesh  # noqa: PLC0415
     from zarr_vectors.types.points import read_points  # noqa: PLC0415
@@ -171,7 +171,7 @@ def reference(work: str, url: str, _: Any = None) -> Callable[[], int]:
 
 
 def tractogram(work: str, url: str, _: Any = None) -> Callable[[], int]:
-    """Load a file of streamlines as those do who have one."""
+    """Load a file of streamlines as its users do."""
     if work == "trx":
         from trx.trx_file_memmap import load  # noqa: PLC0415  not everywhere
 
@@ -191,7 +191,7 @@ READERS = {"ours": ours, "reference": reference, "tractogram": tractogram}
 
 
 def measure(job: Data) -> Data:
-    """Best seconds, best CPU seconds, greatest memory and requests of some calls after a first one."""
+    """Best seconds, best CPU seconds, peak memory and requests of several calls after a first one."""
     if job.get("write"):
         write(job["kind"], job["url"], make(job["kind"], job["scale"]), job["write"])
         return {}
@@ -219,7 +219,7 @@ def _requests(job: Data) -> int:
 
 
 def apart(python: Path, job: Data, **env: str) -> Data:
-    """Measure in a process of its own."""
+    """Measure in a separate process."""
     done = subprocess.run(
         [python, "-m", "benchmarks.bench_linked", "--job", json.dumps(job)],
         cwd=ROOT,
@@ -235,7 +235,7 @@ def apart(python: Path, job: Data, **env: str) -> Data:
 
 
 class Bench:
-    """What all tables need: the Pythons, where stores are, how often is measured."""
+    """What all tables need: the Python interpreters, where stores are, and the number of repetitions."""
 
     def __init__(self, folder: Path, peer: Path, rounds: int) -> None:
         self.folder, self.rounds = folder, rounds
@@ -253,7 +253,7 @@ class Bench:
         return str(path)
 
     def best(self, jobs: dict[str, Data], **env: str) -> dict[str, Data]:
-        """Best of each job's rounds, taken in turn."""
+        """Best of each job's rounds; jobs take turns."""
         found: dict[str, list[Data]] = {name: [] for name in jobs}
         for _ in range(self.rounds):
             for name, job in jobs.items():
@@ -264,7 +264,7 @@ class Bench:
 
 
 def verdict(found: float, most: float) -> str:
-    """Whether that is enough, as a cell."""
+    """Whether the result is good enough, as a cell of a table."""
     return "passes" if found <= most else "FAILS"
 
 
@@ -294,7 +294,7 @@ def beside(bench: Bench, works: tuple[str, ...], *, delay_ms: float | None = Non
 
 
 def growth(bench: Bench) -> str:
-    """CPU seconds of 8 times the data in 8 times the chunks; and of one path beside the vertices of its store."""
+    """CPU seconds for 8 times the data in 8 times the chunks, and for one path against all vertices of its store."""
     lines = ["| store | work | CPU s | CPU s of 8 times the data | ratio | limit | result |", "| --- " * 7 + "|"]
     for kind, works in GROWTH.items():
         urls = {scale: bench.store(kind, scale=scale, by="ours") for scale in (1, 2)}
@@ -333,7 +333,7 @@ def _path(bench: Bench, edge: float) -> str:
 
 
 def anchors(bench: Bench) -> str:
-    """Streamlines of 8 x 10^6 vertices beside the files of the field."""
+    """Streamlines with 8 x 10^6 vertices, against common tractogram files."""
     import nibabel  # noqa: PLC0415
     from nibabel.streamlines import Tractogram  # noqa: PLC0415
 
@@ -372,7 +372,7 @@ def _save_trx(tractogram: Any, path: str) -> None:
 
 
 def large(bench: Bench) -> str:
-    """10^7 vertices in 10^6 objects: what each step takes, in a process of its own."""
+    """10^7 vertices in 10^6 objects: the cost of each step, in a separate process."""
     path = bench.folder / "large.zarrvectors"
     shutil.rmtree(path, ignore_errors=True)
     bench.folder.mkdir(parents=True, exist_ok=True)
@@ -384,7 +384,7 @@ def large(bench: Bench) -> str:
 
 
 def measure_large(work: str, url: str) -> Data:
-    """One step on the store of 10^6 streamlines of 10 vertices, once; the result tells what came of it."""
+    """One step on the store of 10^6 streamlines of 10 vertices, once; the result identifies what was read."""
     import zarr_vectors_lazy as zvl  # noqa: PLC0415
     from zarr_vectors_lazy.storage.requests import snapshot  # noqa: PLC0415
 
@@ -415,7 +415,7 @@ def measure_large(work: str, url: str) -> Data:
 def tables_of(
     bench: Bench, works: tuple[str, ...] = tuple(TABLE), delay_ms: float = 30
 ) -> dict[str, Callable[[], str]]:
-    """What makes each table."""
+    """The function that makes each table."""
     behind = tuple(work for work in works if work in BEHIND or works != tuple(TABLE))
     return {
         "disk": lambda: beside(bench, works),

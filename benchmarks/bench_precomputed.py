@@ -1,4 +1,4 @@
-"""CPU time and requests of what a viewer asks of ``/precomputed/``, key by key.
+"""CPU time and requests for what a viewer requests from ``/precomputed/``, key by key.
 
 ``python -m benchmarks.bench_precomputed`` writes its stores to memory (``/dev/shm``) where there is such. With
 ``--draw`` Neuroglancer draws 10^6 points and 10^5 streamlines of 30 vertices in headless Chromium instead.
@@ -52,7 +52,7 @@ def write(folder: Path, points: int, paths: int, objects: int) -> dict[str, Path
 
 
 def _many(random: np.random.Generator, shape: Array, joins: Array, objects: int) -> tuple[Array, Array, Array]:
-    """Vertices, edges or faces, and object ids of a shape that is put in many places."""
+    """Vertices, edges or faces, and object ids of a shape that is repeated at many places."""
     places = random.uniform(20, 80, (objects, 1, 3))
     each = np.arange(objects)
     vertices = (shape + places).reshape(-1, 3).astype("f4")
@@ -71,7 +71,7 @@ def cells(kind: str) -> Keys:
 
 
 def segments(key: str) -> Keys:
-    """Keys of some segments, of which ``key`` has the number in the place of braces."""
+    """Keys of some segments: ``key`` with their number in place of the braces."""
 
     def found(level: PrecomputedLevel) -> list[str]:
         every = level.segments[1]
@@ -81,7 +81,7 @@ def segments(key: str) -> Keys:
 
 
 def measure(path: Path, keys: Keys, rounds: int) -> dict[str, float]:
-    """CPU milliseconds of a key, the first one and the best round's, and without fetching; rows, requests, bytes."""
+    """CPU milliseconds for a key (first, best, and best without fetching), rows, requests and bytes."""
     view = zvl.open_zv(path)[0]._view
     level = PrecomputedLevel(view)
     wanted = keys(level)
@@ -92,7 +92,7 @@ def measure(path: Path, keys: Keys, rounds: int) -> dict[str, float]:
         found = [level.get(key) or b"" for key in wanted]
     each, fetching = [], []
     for _ in range(rounds):
-        level, again = (PrecomputedLevel(view) for _ in range(2))  # cells that are kept from other rounds cost nothing
+        level, again = (PrecomputedLevel(view) for _ in range(2))  # cells cached by earlier rounds cost nothing
         level.get(wanted[0]), again.get(wanted[0])
         start = time.process_time()
         for key in wanted:
@@ -111,7 +111,7 @@ def measure(path: Path, keys: Keys, rounds: int) -> dict[str, float]:
 
 
 def _rows(level: PrecomputedLevel, key: str, body: bytes) -> int:
-    """Points or edges of a cell, of paths their vertices, which are a count, an id and properties beside; else 0."""
+    """Number of points or edges in a cell, or of vertices of paths; 0 for other keys."""
     if "/cells/" not in key:
         return 0
     count = int.from_bytes(body[:8], "little")
@@ -157,7 +157,7 @@ def run(
 
 
 def draw(folder: Path, points: int = 10**6, paths: int = 10**5) -> list[tuple[str, int, int, float, float]]:
-    """What is drawn, with requests, bytes, seconds until it is, and the CPU seconds that answering took."""
+    """What is drawn, the requests, bytes and seconds until then, and the CPU seconds that answering took."""
     import neuroglancer  # noqa: PLC0415  optional
 
     from tests.web.test_neuroglancer import screenshot  # noqa: PLC0415  it needs a browser

@@ -1,4 +1,4 @@
-"""Building two coarser levels: this package in one thread, in two, and on clusters beside the reference.
+"""Building two coarser levels: this package with one thread, two threads and clusters, against the reference.
 
 ``python -m benchmarks.bench_pyramid`` prints the table; ``--linked`` that of every geometry over the same positions,
 ``--growth`` the same with an eighth of the vertices in an eighth of the chunks too. Every measurement is a process
@@ -70,7 +70,7 @@ def ensure(work: str, rows: int, folder: Path, side: int | None = None) -> Path:
 
 
 def _write_walks(work: str, path: Path, positions: Any, options: dict[str, Any]) -> None:
-    """Write walks of `STEPS` vertices as one geometry."""
+    """Write random walks of `STEPS` vertices as one geometry."""
     import zarr_vectors_lazy as zvl  # noqa: PLC0415
 
     row = np.arange(len(positions))
@@ -131,7 +131,7 @@ def _reference(path: str) -> dict[str, float]:
 
 
 def _scheduler(stack: ExitStack, workers: str) -> Any:
-    """Let Dask use this thread, some threads, or a cluster of processes of one thread each, and return its client."""
+    """Let Dask use this thread, several threads, or a cluster of single-threaded processes, and return its client."""
     import dask  # noqa: PLC0415  the reference's environment has no such package
     from distributed import Client, LocalCluster  # noqa: PLC0415
 
@@ -161,7 +161,7 @@ def _ours(path: str, client: Any, scale: int | None) -> dict[str, float]:
 
 
 def _cpu(client: Any) -> float:
-    """CPU seconds of this process and of those of the cluster."""
+    """CPU seconds of this process and the processes of the cluster."""
     return time.process_time() + (sum(client.run(time.process_time).values()) if client else 0.0)
 
 
@@ -254,7 +254,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def linked_works(sizes: list[int], side: int = 0, *, growth: bool = False) -> list[tuple[str, int, int]]:
-    """Every geometry over the same positions, of so many vertices; with an eighth of them."""
+    """Every geometry over the same positions, with that many vertices and with an eighth of them."""
     works = []
     for size in sizes:
         along = side or max(2, round((size / FULL) ** (1 / 3)))
@@ -264,7 +264,7 @@ def linked_works(sizes: list[int], side: int = 0, *, growth: bool = False) -> li
 
 
 def verdicts(rows: list[dict[str, Any]]) -> str:
-    """What was measured of these rows beside its limit, and whether it passes; best seconds, CPU for growth."""
+    """What was measured for these rows, its limit, and whether it passes: best seconds, for growth CPU seconds."""
     best = {(row["work"], row["rows"], row["builder"]): row["samples"] for row in rows}
     of = {key: min(s["seconds"] for s in samples) for key, samples in best.items()}
     cpu = {key: min(s["cpu_seconds"] for s in samples) for key, samples in best.items()}

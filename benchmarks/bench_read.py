@@ -1,4 +1,4 @@
-"""Time to read positions: this package, the reference's eager and lazy readers, and the raw fetch, in one run.
+"""Time to read positions with this package, the reference's eager and lazy readers, and plain requests, in one run.
 
 Every measurement is a process of its own, and the readers of a cell (a store, a place, a full read or a box) take
 turns, so that a slow minute of the machine slows all of them. A first, untimed turn warms the page cache, counts the
@@ -48,7 +48,7 @@ class Row:
     place: str
     work: str
     reader: str
-    chunks: int  # that the read needs
+    chunks: int  # objects that the read needs
     samples: list[dict[str, Any]] = field(default_factory=list)  # of `benchmarks.case.measure`, and the server's counts
     opened: int | None = None  # files, counted in the untimed turn
     imported: list[str] = field(default_factory=list)  # modules that the untimed turn imported while it read
@@ -151,7 +151,7 @@ def measure(job: Job, server: Server | None, reference: Path | None) -> dict[str
 
 
 def check_agreement(rows: list[Row]) -> None:
-    """Compare what the untimed turn read, and forget its times."""
+    """Compare what the untimed turn read, and drop its times."""
     answers = {(s["rows"], s["checksum"]) for row in rows for s in row.samples if "checksum" in s}
     if len(answers) > 1:
         told = {row.reader: (s["rows"], s["checksum"]) for row in rows for s in row.samples if "checksum" in s}

@@ -1,4 +1,4 @@
-"""Writing points, polylines and a mesh from .npy files: this package beside the reference.
+"""Writing points, polylines and a mesh from .npy files: this package against the reference.
 
 ``python -m benchmarks.bench_write`` prints the table. Every measurement is a process of its own, the two writers take
 turns, the input is memory-mapped and in the page cache, and both write 512 chunks with the same compressor, this
@@ -91,7 +91,7 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
 
 
 def _warm(write: Any, out: Path, work: str) -> None:
-    """Import what is imported late: write a handful of rows."""
+    """Write a few rows, so that late imports are done."""
     few = np.array([[1.0, 1, 1], [2, 1, 1], [1, 2, 1]])
     given = {"points": [few], "polylines": [[few]], "mesh": [few, np.array([[0, 1, 2]])]}[work]
     write(str(out), *given, chunk_shape=(CHUNK,) * 3)

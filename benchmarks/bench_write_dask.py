@@ -1,4 +1,4 @@
-"""``python -m benchmarks.bench_write_dask``: memory and time of a write out of core, each case in a process of its own.
+"""``python -m benchmarks.bench_write_dask``: memory and time of writes out of core, each case in a separate process.
 
 The case ``dask-disk`` is Dask's own disk shuffle of as many rows of 32 bytes, without a write: what a write is compared
 with. The ``-graph`` cases write a lattice, three edges a point, that run along the axes; the ``-skeleton`` cases trees
@@ -113,14 +113,14 @@ def write_skeletons(points: int, folder: Path, block: int = BLOCK, side: int = S
 
 
 def rows_of(numbers: da.Array, make: Callable[..., np.ndarray], width: int, dtype: str, *args: int) -> da.Array:
-    """Rows made from their numbers; some numbers may give none."""
+    """Rows made from their numbers; some numbers may give no row."""
     made = numbers.map_blocks(make, *args, dtype=dtype, new_axis=1, meta=np.empty((0, width), dtype))
     sizes = numbers.chunks[0] if make is not tree_edges else (np.nan,) * numbers.numblocks[0]
     return da.Array(made.dask, made.name, (sizes, (width,)), dtype=dtype)
 
 
 def tree_edges(numbers: np.ndarray) -> np.ndarray:
-    """From each point to the one before, every tenth to the fifth before; the first of each tree has none."""
+    """Edges from each point to the one before, every tenth to the fifth before; the first point of a tree has none."""
     children = numbers[numbers % TREE != 0]
     back = np.where((children % 10 == 9) & (children % TREE > 5), 5, 1)
     return np.stack([children, children - back], axis=1)
@@ -132,13 +132,13 @@ def lattice_points(numbers: np.ndarray, edge: int) -> np.ndarray:
 
 
 def lattice_edges(numbers: np.ndarray, edge: int, points: int) -> np.ndarray:
-    """From each point to the next along each axis, the last ones to the first."""
+    """Edges from each point to the next along each axis, and from the last to the first."""
     rows, axis = numbers // 3, numbers % 3
     return np.stack([rows, (rows + edge**axis) % points], axis=1)
 
 
 def on_cluster(made: Callable[[int, Path], int], points: int, folder: Path) -> int:
-    """Write on two processes of one thread; return the most memory of one."""
+    """Write with two single-threaded processes; return the peak memory of the larger."""
     options = {"n_workers": WORKERS, "threads_per_worker": 1, "dashboard_address": ":0"}
     with Client(**options, local_directory=str(folder)) as client:
         assert made(points, folder) == points
@@ -153,7 +153,7 @@ def shuffle(points: int) -> int:
 
 
 def random_rows(block: int) -> pd.DataFrame:
-    """Four words a row, as the records of the write above have, and the part that each goes to."""
+    """Four numbers for each row, like the records of the write above, and the partition of each."""
     random = np.random.default_rng(block)
     frame = pd.DataFrame(random.integers(0, 2**60, (BLOCK, 4)), columns=list("abcd"))
     frame["part"] = random.integers(0, PARTS, BLOCK)

@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: a job comes as JSON on standard input, what was measured goes out as JSON.
+"""One measurement in a separate process: reads a job as JSON from standard input and prints the results as JSON.
 
 Imports are done before the clock starts, those too that a reader would do in the middle (the job names them: they are
 what an untimed run imported). The clock covers the cold open (a new client, metadata) and the read up to the array in
@@ -32,10 +32,10 @@ PACKAGES = ("zarr-vectors-lazy", "zarr-vectors", "zarr", "numpy", "dask", "obsto
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """Run one job and say what it took."""
+    """Run one job and return its measurements."""
     read = pkgutil.resolve_name(READERS[job.reader])
     for name in job.preload:
-        with suppress(ImportError):  # some are not modules of their own
+        with suppress(ImportError):  # some are not modules
             import_module(name)
     imported = set(sys.modules)
     opened = record_opens(job.folder) if job.count_opens else None
@@ -62,9 +62,9 @@ def measure(job: Job) -> dict[str, Any]:
 
 
 def warm_memory(nbytes: int) -> None:
-    """Touch memory and give it back, so that no reader pays for the first touch of what the machine had not yet used.
+    """Touch memory and free it, so that no reader pays for the first use of memory that the machine had not used yet.
 
-    A virtual machine whose host takes free memory back makes that touch a hundred times as dear as another, at random.
+    A virtual machine whose host takes free memory back makes that first use a hundred times as expensive, at random.
     """
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
     with mmap.mmap(-1, nbytes, **private) as pages:
@@ -95,7 +95,7 @@ def describe(result: np.ndarray | list[bytes]) -> dict[str, int]:
 
 
 def record_opens(folder: str) -> list[str]:
-    """List that every file below ``folder`` joins as Python opens it."""
+    """List to which every file below ``folder`` is added when Python opens it."""
     opened: list[str] = []
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
@@ -107,7 +107,7 @@ def record_opens(folder: str) -> list[str]:
 
 
 def reset_peak() -> int:
-    """Bytes resident now; the peak is counted from here on where the system lets it be (Linux)."""
+    """Bytes resident now; from here on the peak is counted, if the system allows it (Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
         return status_bytes("VmRSS")
@@ -116,7 +116,7 @@ def reset_peak() -> int:
 
 
 def peak_rss() -> int:
-    """Bytes resident at most."""
+    """Most bytes resident so far."""
     try:
         return status_bytes("VmHWM")
     except OSError:
@@ -124,7 +124,7 @@ def peak_rss() -> int:
 
 
 def status_bytes(name: str) -> int:
-    """One of the sizes that Linux tells of this process."""
+    """One of the sizes that Linux reports for this process."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) * 1024
 

@@ -1,4 +1,4 @@
-"""The measured stores: uniform random points in 8 x 8 x 8 chunks, written once, with a fixed seed.
+"""The stores that are measured: uniform random points in 8 x 8 x 8 chunks, written once with a fixed seed.
 
 python -m benchmarks.datasets            make those of the benchmark
 """
@@ -33,7 +33,7 @@ class Dataset:
 
     @property
     def box(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """A box that lies in the 2 x 2 x 2 chunks in the middle, each cut by it, and touches no other."""
+        """A box that cuts each of the 2 x 2 x 2 chunks in the middle and touches no other."""
         middle = self.side // 2 * EDGE
         return (middle - 0.9 * EDGE,) * 3, (middle + 0.9 * EDGE,) * 3
 
@@ -86,7 +86,7 @@ def random_points(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def keys(path: Path, chunks: set[str] | None = None) -> tuple[list[str], list[str]]:
-    """Objects that reading vertices takes, relative to the store: metadata, then the cells of ``chunks`` (or all)."""
+    """Objects that reading vertices needs, relative to the store: metadata, then the cells of ``chunks`` (or all)."""
     metadata = ["zarr.json", "0/zarr.json", "0/vertices/zarr.json"]
     cells = sorted(file.relative_to(path).as_posix() for file in (path / "0/vertices/c").rglob("*") if file.is_file())
     return metadata, [cell for cell in cells if chunks is None or ".".join(cell.split("/")[3:]) in chunks]

@@ -1,4 +1,4 @@
-"""Where benchmarks keep things, the reference package's own environment, and what a result says of its machine."""
+"""Where benchmarks store files, the reference package's environment, and what a result states about its machine."""
 
 import os
 import platform
@@ -33,7 +33,7 @@ def reference_python(folder: Path = CACHE / "reference", package: str = REFERENC
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """This process's environment, less what would change which package or backend a measurement uses."""
+    """Environment of this process, without what would change the package or backend that a measurement uses."""
     kept = {name: value for name, value in os.environ.items() if name not in UNSET and not name.startswith("AWS_")}
     return kept | {"AWS_EC2_METADATA_DISABLED": "true", "AWS_METADATA_ENDPOINT": "http://127.0.0.1:9"} | more
 
@@ -50,7 +50,7 @@ def versions(*names: str) -> dict[str, str]:
 
 
 def machine() -> dict[str, str | int | float]:
-    """What a time depends on and a table should say."""
+    """What times depend on and a table should state."""
     return {
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
@@ -61,7 +61,7 @@ def machine() -> dict[str, str | int | float]:
 
 
 def cpu_model() -> str:
-    """Name of the processor, as Linux tells it."""
+    """Name of the processor, as Linux states it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
@@ -71,7 +71,7 @@ def cpu_model() -> str:
 
 
 def commit() -> str:
-    """Commit that was measured, with a plus sign where the package has other changes."""
+    """Commit that was measured, with a plus sign if the package has uncommitted changes."""
     asked = ["git", "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"]
     done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip()

@@ -1,7 +1,7 @@
 """Write a Zarr Vectors 0.9 point cloud with ``json`` and ``struct`` alone.
 
-For what must not need the reference package: the quick test, and stores whose metadata lists far more chunks than
-anybody wants to have files for. The bytes are those that zarr-vectors 0.9.2 writes.
+For what must work without the reference package: the quick test, and stores whose metadata lists far more chunks
+than there should be files. The bytes are those that zarr-vectors 0.9.2 writes.
 """
 
 import itertools
@@ -73,7 +73,7 @@ def write_cell(array: Path, chunk: Chunk, payload: bytes) -> None:
 
 
 def one_fragment(rows: int) -> bytes:
-    """Fragment index of a chunk whose rows are one fragment: header, bitmap, its range, offsets of no row lists."""
+    """Fragment index of a chunk whose rows are one fragment: header, bitmap, range, and offsets without row lists."""
     return struct.pack("<IHHII", 0x5A564647, 1, 0, 1, 1) + struct.pack("<QqqI", 1, 0, rows, 0)
 
 

@@ -1,4 +1,4 @@
-"""Inputs as real data have them, as large as wanted: copies of the golden stores' level 0, side by side.
+"""Realistic inputs of any size: copies of the golden stores' level 0, side by side.
 
 A cloud of synapses, skeletons of neurons, a mesh of a cortex, streamlines of diffusion imaging; where they are from
 says ``tests/data/0.9-by-zarr-vectors-0.9.2/README.md``. Each copy is a chunk. Coordinates that are whole numbers stay
@@ -50,7 +50,7 @@ def _repeated(values: dict[str, np.ndarray], copies: int) -> dict[str, np.ndarra
 
 
 def synapses(rows: int, folder: Path) -> Write:
-    """Give a writer of about ``rows`` points with attributes; ``folder`` takes the unpacked golden stores."""
+    """Return a writer of about ``rows`` points with attributes; golden stores are unpacked to ``folder``."""
     path = _unpacked("cloud", folder)
     names = list(zvl.open_zv(path)[0].attribute_names)
     found = zvl.read_points(path, attribute_names=names)
@@ -60,7 +60,7 @@ def synapses(rows: int, folder: Path) -> Write:
 
 
 def streamlines(rows: int, folder: Path) -> Write:
-    """Give a writer of paths with attributes."""
+    """Return a writer of paths with attributes."""
     found = zvl.read_polylines(_unpacked("tracts", folder))
     positions, copies, edge = tile(np.concatenate([piece for line in found["polylines"] for piece in line]), rows)
     count = int(copies[-1]) + 1
@@ -70,7 +70,7 @@ def streamlines(rows: int, folder: Path) -> Write:
 
 
 def skeletons(rows: int, folder: Path) -> Write:
-    """Give a writer of a graph of as many objects as there are copies, with attributes."""
+    """Return a writer of a graph with attributes, with an object for each copy."""
     path = _unpacked("neuron", folder)
     found = zvl.read_graph(path, attribute_names=list(zvl.open_zv(path)[0].attribute_names))
     positions, copies, edge = tile(found["positions"], rows)
@@ -81,7 +81,7 @@ def skeletons(rows: int, folder: Path) -> Write:
 
 
 def mesh(rows: int, folder: Path) -> Write:
-    """Give a writer of triangles with attributes, two for each vertex."""
+    """Return a writer of triangles with attributes, two for each vertex."""
     path = _unpacked("surface", folder)
     found = zvl.read_mesh(path, attribute_names=list(zvl.open_zv(path)[0].attribute_names))
     positions, copies, edge = tile(found["vertices"], rows)

@@ -24,7 +24,7 @@ HEADER = f"| reader | {' | '.join(COLUMNS)} |\n| --- |{' --- |' * len(COLUMNS)}"
 
 
 def markdown(rows: Iterable[Row], about: dict[str, Any]) -> str:
-    """A table per cell, after what is known of the machine."""
+    """A table for each cell, after the description of the machine."""
     parts = [f"- {name}: {value}" for name, value in about.items()]
     for (dataset, place, work), cell in groupby(rows, lambda row: (row.dataset, row.place, row.work)):
         parts += ["", table(list(cell), f"{dataset}, {place}, {'8-chunk box' if work == 'box' else 'full read'}")]
@@ -32,7 +32,7 @@ def markdown(rows: Iterable[Row], about: dict[str, Any]) -> str:
 
 
 def table(rows: list[Row], title: str) -> str:
-    """Table of one cell: times and memory as medians, requests as the server counted them or as files opened."""
+    """Table of one cell: median times and memory, and the requests that the server counted or the files opened."""
     base = BASE[rows[0].work]
     reference = next((median(row, "seconds") for row in rows if row.reader == base), None)
     lines = [f"### {title}: {rows[0].chunks} chunks needed", "", HEADER.format(base=base.removeprefix("reference "))]
@@ -61,7 +61,7 @@ def line(row: Row, reference: float | None) -> str:
 
 
 def requests(row: Row) -> str:
-    """Requests by kind as the server counted them, or files opened."""
+    """Requests by kind that the server counted, or files opened."""
     servers = [sample["server"] for sample in row.samples if sample["server"]]
     if not servers:
         return "" if row.opened is None else f"{row.opened} files"
@@ -72,7 +72,7 @@ def requests(row: Row) -> str:
 
 
 def span(values: Iterable[float | None]) -> str:
-    """One number where all are equal, else the least and the most."""
+    """One number if all are equal, otherwise the least and the greatest."""
     known = sorted(value for value in values if value is not None)
     if not known:
         return ""
@@ -80,7 +80,7 @@ def span(values: Iterable[float | None]) -> str:
 
 
 def median(row: Row, name: str) -> float | None:
-    """Median over the rounds; ``None`` where nothing was measured."""
+    """Median over the rounds; ``None`` if nothing was measured."""
     values = [sample[name] for sample in row.samples]
     return statistics.median(values) if values else None
 

@@ -1,6 +1,6 @@
 """An S3-like HTTP server for benchmarks: one folder as a bucket, a fixed delay per request, requests counted.
 
-It speaks as much of S3 as is needed: GET (with ``Range``), HEAD, ListObjectsV2, where it is writable PUT of whole
+It implements as much of S3 as is needed: GET (with ``Range``), HEAD, ListObjectsV2, where it is writable PUT of whole
 objects and DELETE of one or many, errors as S3's XML. Signed and unsigned requests are answered alike. Objects are held
 in memory and a response is one ``write``, so that what a client measures is its own work and the delay. Delays of
 requests on different connections overlap; bandwidth is not limited.
@@ -45,13 +45,13 @@ XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 @dataclass
 class Counts:
-    """What clients asked since the last reset."""
+    """Counts of what clients requested since the last reset."""
 
     methods: dict[str, int] = field(default_factory=dict)  # GET, HEAD, LIST, and any other by its name
     nbytes: int = 0  # bytes of bodies sent
     ranged: int = 0  # GETs answered with a part
     missing: int = 0  # answers 404
-    failed: int = 0  # answers 500: a bug of this server, which would be timed as the client's
+    failed: int = 0  # answers 500: bugs of this server, which would count as time of the client
     now: int = 0  # requests in flight
     most: int = 0  # the most requests that were in flight at once
 
@@ -70,7 +70,7 @@ class Counts:
         self.failed += status == 500
 
     def reset(self) -> None:
-        """Start again from zero, but for what is in flight."""
+        """Reset all counts except that of requests in flight."""
         self.__dict__.update(vars(Counts(now=self.now, most=self.now)))
 
     def as_json(self) -> bytes:
@@ -96,7 +96,7 @@ def head(status: int, length: int, kind: str = "application/xml", extra: str = "
 
 
 def error(status: int, code: str, key: str) -> Response:
-    """An error as S3 words it."""
+    """An error in S3's XML."""
     body = f"{XML}<Error><Code>{code}</Code><Message>{code}</Message><Key>{escape(key)}</Key></Error>".encode()
     return Response(status, head(status, len(body)), body)
 
@@ -131,7 +131,7 @@ class Bucket:
         return Response(206, self._head(206, key, stop - start, extra), body[start:stop])
 
     def put(self, key: str, body: bytes) -> Response:
-        """Take an object."""
+        """Store an object."""
         if key not in self.objects:
             bisect.insort(self.keys, key)
         self.objects[key] = body
@@ -139,7 +139,7 @@ class Bucket:
         return Response(200, head(200, 0, extra=f'ETag: "{abs(hash(key)):016x}"\r\n'))
 
     def delete(self, keys: list[str], *, several: bool = False) -> Response:
-        """Delete objects; those that are not there are no error."""
+        """Delete objects; missing ones are not an error."""
         for key in keys:
             if self.objects.pop(key, None) is not None:
                 del self.whole[key], self.keys[bisect.bisect_left(self.keys, key)]
@@ -189,7 +189,7 @@ class Bucket:
 
 
 def parse_range(header: str, size: int) -> tuple[int, int] | None:
-    """``(start, stop)`` of ``bytes=a-b``, ``bytes=a-`` or ``bytes=-n``; ``None`` where it lies outside the object."""
+    """``(start, stop)`` of ``bytes=a-b``, ``bytes=a-`` or ``bytes=-n``; ``None`` if it lies outside the object."""
     first, _, last = header.removeprefix("bytes=").partition("-")
     start = int(first) if first else max(size - int(last), 0)
     stop = min(int(last) + 1, size) if first and last else size
@@ -267,7 +267,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(response.head + body)
 
     def control(self, path: str) -> None:
-        """Answer the counts as they are, and zero them where asked to."""
+        """Answer with the current counts, and reset them if requested."""
         body = self.counts.as_json()
         if path == "/_control/reset":
             self.counts.reset()
@@ -275,7 +275,7 @@ class Connection(asyncio.Protocol):
 
 
 def find_header(headers: str, name: str) -> str | None:
-    """Value of a header, whatever the case of its name."""
+    """Value of a header; the case of its name does not matter."""
     lowered = f"\r\n{headers.lower()}\r\n"
     start = lowered.find(f"\r\n{name}:")
     if start < 0:
@@ -285,7 +285,7 @@ def find_header(headers: str, name: str) -> str | None:
 
 
 async def serve(folder: Path, *, port: int, delay_s: float, until_stdin_closes: bool, writable: bool) -> None:
-    """Serve ``folder`` on loopback, after printing the port taken."""
+    """Serve ``folder`` on loopback, after printing the port."""
     bucket, counts = Bucket(folder, writable=writable), Counts()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
@@ -300,7 +300,7 @@ async def serve(folder: Path, *, port: int, delay_s: float, until_stdin_closes: 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server, seen from the process that started it."""
+    """A running server, for the process that started it."""
 
     endpoint: str
 
@@ -314,7 +314,7 @@ class Server:
             return json.load(answer)
 
     def client_env(self) -> dict[str, str]:
-        """Environment in which S3 clients reach this server, and never look for credentials elsewhere."""
+        """Environment in which S3 clients use this server and look for credentials nowhere else."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ALLOW_HTTP": "true",
@@ -331,7 +331,7 @@ class Server:
 
 @contextmanager
 def running(folder: Path, *, delay_ms: float = 30, writable: bool = False) -> Iterator[Server]:
-    """Serve ``folder`` from a process of its own; it ends with the block, or with this process."""
+    """Serve ``folder`` from a separate process, which ends with the block or with this process."""
     command = [sys.executable, __file__, str(folder), "--delay-ms", str(delay_ms), "--until-stdin-closes"]
     command += ["--writable"] if writable else []
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

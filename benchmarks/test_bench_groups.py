@@ -1,4 +1,4 @@
-"""The benchmark of groups of links runs, small."""
+"""The benchmark of groups of links runs on small data."""
 
 from benchmarks import bench_groups
 

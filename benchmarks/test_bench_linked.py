@@ -1,4 +1,4 @@
-"""The benchmark of linked geometry runs, small, and asks a bucket for no more than it needs."""
+"""The benchmark of linked geometry runs on small data, and requests no more from a bucket than it needs."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The benchmark of what viewers ask for runs, small."""
+"""The benchmark of requests from viewers runs on small data."""
 
 from benchmarks import bench_precomputed
 

@@ -1,4 +1,4 @@
-"""The benchmark of pyramids runs, small."""
+"""The benchmark of pyramids runs on small data."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The benchmark of writers runs, small."""
+"""The benchmark of writers runs on small data."""
 
 import numpy as np
 

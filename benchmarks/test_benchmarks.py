@@ -1,4 +1,4 @@
-"""The benchmarks run, small; and their server is the S3 that they take it for."""
+"""The benchmarks run on small data, and their server behaves like S3."""
 
 import json
 import re
@@ -96,7 +96,7 @@ def test_signed_requests_are_answered_like_unsigned_ones(server):
 def test_listing_folds_at_the_delimiter(server):
     _, _, body = ask(server, "bench?list-type=2&prefix=d%2F&delimiter=%2F")
     assert names(body, "Key") == ["d/1", "d/2"]
-    assert names(body, "Prefix") == ["d/", "d/e/"]  # the one asked for, and the common one
+    assert names(body, "Prefix") == ["d/", "d/e/"]  # the requested one, and the usual one
 
 
 @pytest.mark.parametrize("delimiter", ["", "&delimiter=%2F"])
@@ -190,7 +190,7 @@ def test_graph_benchmark_runs(tmp_path):
 
 @pytest.mark.reference
 def test_readers_agree_with_the_reference(tmp_path, capsys):
-    """The run itself compares checksums, and fails where they differ."""
+    """The run itself compares checksums, and fails if they differ."""
     small = ["--points", str(SMALL.points), "--side", str(SMALL.side), "--rounds", "1", "--places", "disk"]
     kept = ["--folder", str(tmp_path / "data"), "--json", str(tmp_path / "results.json")]
     assert command.main([*small, *kept, "--no-graph"]) == 0

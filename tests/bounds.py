@@ -1,4 +1,4 @@
-"""Bounds on what a block may take."""
+"""Limits on the memory and time of a block of code."""
 
 import signal
 import tracemalloc
@@ -9,7 +9,7 @@ import pytest
 
 @contextmanager
 def at_most(nbytes, what=""):
-    """Fail if NumPy and Python take more memory than that meanwhile."""
+    """Fail if NumPy and Python allocate more memory than that in the block."""
     tracemalloc.start()
     try:
         yield
@@ -20,7 +20,7 @@ def at_most(nbytes, what=""):
 
 @contextmanager
 def within(seconds, what):
-    """Fail if the block takes longer: what waits for ever does not hold up the suite."""
+    """Fail if the block takes longer, so that an endless wait does not stop the suite."""
 
     def end(*_):
         pytest.fail(f"no end after {seconds} s: {what}")

@@ -1,4 +1,4 @@
-"""Golden stores, unpacked once a session, and an environment in which no client looks for credentials."""
+"""Golden stores, unpacked once per session, and an environment in which no client looks for credentials."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from zarr_vectors_lazy.read import level as freshness  # not the fixture
 DATA = Path(__file__).parent / "data"
 STORES = {path.name.removesuffix(".zarrvectors.zip"): path for path in sorted(DATA.glob("*/*.zarrvectors.zip"))}
 AMBIENT = ("AWS_", "AZURE_", "GOOGLE_", "GCS_", "GCE_", "GCSFS_", "ZARR_VECTORS_")
-NOBODY = "127.0.0.1:9"  # the discard port: refused at once
+NOBODY = "127.0.0.1:9"  # the discard port, where connections are refused at once
 
 # Set before any client is made, and inherited by the workers of a LocalCluster.
 for name in [name for name in os.environ if name.startswith(AMBIENT)]:
@@ -35,23 +35,23 @@ os.environ |= {
     "NO_GCE_CHECK": "true",
     "AZURE_MSI_ENDPOINT": f"http://{NOBODY}",
     "AZURE_POD_IDENTITY_AUTHORITY_HOST": f"http://{NOBODY}",
-    "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # it asks each bucket's kind over gRPC, which no emulator speaks
+    "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # it asks for a bucket's type over gRPC, which no emulator has
     "CLOUDSDK_CONFIG": os.devnull,
     "MPLBACKEND": "agg",
 }
 
-# Thousands of small files are made and thrown away: thirty times faster in memory, where there is such a folder.
+# Thousands of small files are made and deleted: thirty times faster in memory, if there is such a folder.
 MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**31:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
-freshness.PAUSE = 60.0  # a loaded machine makes pauses: requests would not be the same in every run
+freshness.PAUSE = 60.0  # on a loaded machine there are pauses, and requests would not be the same in every run
 
 
 @pytest.fixture(autouse=True)
 def finished_threads():
-    """A computation that fails leaves other tasks of it running on Dask's threads: the next test would count theirs."""
+    """A failed computation leaves other tasks running on Dask's threads, whose requests the next test would count."""
     yield
     if (pool := dask.threaded.default_pool) is not None:
         everyone = threading.Barrier(pool._max_workers)
@@ -61,7 +61,7 @@ def finished_threads():
 
 @dataclass(frozen=True)
 class Golden:
-    """A store written by a released writer, and what a reader must give (``data/*/README.md``)."""
+    """A store written by a released writer, and what a reader must return (``data/*/README.md``)."""
 
     name: str
     path: Path
@@ -115,7 +115,7 @@ def cloud(goldens) -> Path:
 
 @pytest.fixture(scope="session")
 def variety(tmp_path_factory):
-    """Give the path of a store of the varieties, or of others, by name."""
+    """Return the path of a store of the varieties, or of other writers, by name."""
     where = tmp_path_factory.mktemp("variety")
 
     @cache

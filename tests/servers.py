@@ -1,4 +1,4 @@
-"""Servers on loopback that tests read from; nothing here leaves the machine."""
+"""Servers on loopback that tests read from, without any use of the network."""
 
 import os
 import socket
@@ -19,7 +19,7 @@ import obstore.store
 
 ACCESS = "AKIALOOPBACK"
 SECRET = "loopback-secret-0123456789"
-# No client may look for credentials outside the machine.
+# No client may look for credentials outside this machine.
 ENVIRONMENT = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_METADATA_ENDPOINT": "http://127.0.0.1:9",
@@ -28,7 +28,7 @@ ENVIRONMENT = {
 
 
 def keep_off_the_network():
-    """Set what keeps every cloud client in this process and its children from asking the network."""
+    """Set variables that keep every cloud client in this process and its children from using the network."""
     os.environ.update(ENVIRONMENT)
 
 
@@ -86,7 +86,7 @@ class S3Server:
         )
 
 
-# At each request moto looks up which services it has, in a folder: two fifths of what a GET costs it.
+# For each request moto looks in a folder for the services that it has, which takes two fifths of the time of a GET.
 MOTO = """
 import moto.backends, moto.server
 services = list(moto.backends.list_of_moto_modules())
@@ -130,7 +130,7 @@ def wait_for(url, process, timeout_s=60):
 
 @dataclass
 class Seen:
-    """What a `file_server` was asked."""
+    """Requests that a `file_server` received."""
 
     requests: list = field(default_factory=list)
     in_flight: int = 0

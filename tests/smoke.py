@@ -1,6 +1,6 @@
-"""What must work in an environment with only some extras: ``python tests/smoke.py EXTRA FOLDER-OF-GOLDEN-STORES``.
+"""What must work in an environment with some of the extras: ``python tests/smoke.py EXTRA FOLDER-OF-GOLDEN-STORES``.
 
-`dev.py extras` runs it with the package installed from a wheel; nothing here leaves the machine.
+`dev.py extras` runs it with the package installed from a wheel; nothing here uses the network.
 """
 
 import importlib.util

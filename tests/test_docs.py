@@ -1,4 +1,4 @@
-"""Blocks of Python and of the command `zvl` in README and docs run, page by page, and print what the page says."""
+"""Blocks of Python and of the command `zvl` in README and docs run, page by page, and print what the page shows."""
 
 import contextlib
 import glob

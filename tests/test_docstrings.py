@@ -1,4 +1,4 @@
-"""Docstrings of public names: each has an example, which runs, and tells shapes where it takes or gives arrays."""
+"""Docstrings of public names: each has an example, which runs, and states shapes if it takes or returns arrays."""
 
 import doctest
 import inspect

@@ -1,4 +1,4 @@
-"""napari's reader, run by npe2 as napari runs it; real layers where napari is installed."""
+"""napari's reader, run by npe2 as napari runs it, with real layers if napari is installed."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Notebooks run from top to bottom in a kernel of their own, on data of the tests or that they make."""
+"""Notebooks run from top to bottom in a new kernel, on data of the tests or data that they make."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What a process keeps at hand."""
+"""What a process keeps in memory for reuse."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is compared: each reader is a function of a `Job`, in a module that imports only what that reader needs."""
+"""The readers that are compared: each is a function of a `Job`, in a module that imports only what it needs."""
 
 from dataclasses import dataclass, field
 
@@ -21,8 +21,8 @@ class Job:
     url: str  # of the store: a path, or s3://
     folder: str  # the same store on local disk
     box: list[list[float]] | None = None
-    metadata: list[str] = field(default_factory=list)  # for the raw fetch: objects that opening takes
-    cells: list[str] = field(default_factory=list)  # and those that reading takes, relative to the store
+    metadata: list[str] = field(default_factory=list)  # for the raw fetch: objects that opening needs
+    cells: list[str] = field(default_factory=list)  # and those that reading needs, relative to the store
     in_flight: int = 128  # requests of the raw fetch at once
     count_opens: bool = False  # count the files opened; costs time
     warm_memory: bool = True  # touch memory before the clock starts

@@ -16,5 +16,5 @@ def read(job: Job) -> np.ndarray:
 
 
 def own_requests() -> int:
-    """Requests that the package says it made."""
+    """Number of requests that the package counted."""
     return requests.snapshot().requests

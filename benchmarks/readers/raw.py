@@ -1,4 +1,4 @@
-"""No reader: the bytes of the same objects, nothing decoded or joined. What no reader can beat."""
+"""Not a reader: the bytes of the same objects, neither decoded nor joined, which no reader can beat."""
 
 import asyncio
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 try:
     import obstore
     from obstore.store import S3Store
-except ImportError:  # optional; local files do without
+except ImportError:  # optional; not needed for local files
     obstore = S3Store = None
 
 from benchmarks.readers import Job

@@ -33,5 +33,5 @@ def open_lazily(job: Job) -> np.ndarray:
 
 
 def corners(job: Job) -> tuple[np.ndarray, np.ndarray] | None:
-    """Box as it wants it."""
+    """The box, as the reference expects it."""
     return None if job.box is None else (np.asarray(job.box[0]), np.asarray(job.box[1]))

@@ -1,4 +1,4 @@
-"""Sound stores pass; each kind of damage is found, by the check that it belongs to, at its place."""
+"""Intact stores pass; each kind of damage is found by the right check, at the right place."""
 
 import json
 import shutil

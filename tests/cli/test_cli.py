@@ -1,4 +1,4 @@
-"""The command ``zvl``: what its words print, and how they end."""
+"""The command ``zvl``: what its subcommands print, and their exit codes."""
 
 import json
 import re
@@ -33,7 +33,7 @@ BELOW = "-1000,-1000,-1000,92,112,88"
 
 @pytest.fixture
 def zvl_run(capsys):
-    """Run ``zvl`` with words; give its exit code, output and errors."""
+    """Run ``zvl`` with arguments; return its exit code, output and errors."""
 
     def run(*words):
         with pytest.raises(SystemExit) as ended:
@@ -237,7 +237,7 @@ def test_ids_may_be_joined(zvl_run, tracts):
 
 
 def test_version_costs_little():
-    """CPU of the whole process, the interpreter's start with it; the least of some, as machines are shared."""
+    """CPU time of the whole process with the interpreter's start: the least of several, as machines are shared."""
     took = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -648,7 +648,7 @@ MOVING = "\x1b\x9b\x7f\u202e"
 
 @pytest.fixture
 def hostile(tmp_path):
-    """Give a store whose names would move a terminal's cursor."""
+    """Return a store whose names would move a terminal's cursor."""
     where = tmp_path / "h\x1b[2J\u202e.zarrvectors"
     attributes = {"I [a.u.]": [1.0, 2.0], "I [red]": [3.0, 4.0], "evil": [5.0, 6.0]}
     groups = {"left [/b]": [0], "evil": [1]}

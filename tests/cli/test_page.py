@@ -1,4 +1,4 @@
-"""What the page of ``zvl view`` is sent, and that it needs nothing else; `tests/web/test_page.py` is in a browser."""
+"""What the page of ``zvl view`` receives, and that it needs nothing else; `tests/web/test_page.py` uses a browser."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Levels in Neuroglancer: what the viewer is told to draw, and that its sources answer."""
+"""Levels in Neuroglancer: the state that the viewer is given, and that its sources answer."""
 
 import json
 import urllib.request

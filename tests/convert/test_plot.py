@@ -1,4 +1,4 @@
-"""Pictures of levels: what is drawn, where, in which colour, from which level."""
+"""Pictures of levels: what is drawn where, in which colour, and from which level."""
 
 import numpy as np
 import pytest
@@ -119,7 +119,7 @@ def test_pictures_are_in_world_coordinates(tmp_path):
 
 @pytest.fixture
 def made(tmp_path):
-    """Write points with attributes, and give their level."""
+    """Write points with attributes, and return their level."""
 
     def write(positions, **attributes):
         path = tmp_path / "made.zarrvectors"

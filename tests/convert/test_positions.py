@@ -259,7 +259,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_random_boxes_and_nearest_vertices(path, tmp_path, change):
-    """Whatever became of a dataset: rows, in order, as brute force finds them."""
+    """The dataset has the rows that brute force finds, in order."""
     rng, found = np.random.default_rng(7), CHANGES[change](WAYS["lazy"](path), tmp_path)
     kept = found["i"].values
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""The bytes of Neuroglancer's precomputed formats, by rule and against the reader; no viewer is needed."""
+"""Bytes of Neuroglancer's precomputed formats, checked against the specification and the reader, without a viewer."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A copy carries all that a store says, or names what it left out."""
+"""A copy has everything that a store states, or names what it left out."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Values travel as they are stored: missing is not empty, no integer is rounded, categories keep their order."""
+"""Copies keep values as stored: missing is not empty, no integer is rounded, categories keep their order."""
 
 import json
 import pickle

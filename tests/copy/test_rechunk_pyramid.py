@@ -1,4 +1,4 @@
-"""Stores with other chunks and their coarse levels made anew, against those of the source."""
+"""Rechunked stores whose coarse levels are rebuilt, compared with those of the source."""
 
 import dask
 import numpy as np

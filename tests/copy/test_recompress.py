@@ -1,4 +1,4 @@
-"""Stores copied cell by cell with other codecs: the same store, whole or not at all."""
+"""Stores copied cell by cell with other codecs: the same store, complete or not at all."""
 
 import json
 import shutil

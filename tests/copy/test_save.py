@@ -1,4 +1,4 @@
-"""Levels and selections as stores of their own, and stores with other chunks: the same geometry, by both packages."""
+"""Levels and selections saved as new stores, and rechunked stores: both packages read the same geometry."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Graphs, skeletons and meshes saved out of core: the bytes of a write from memory, and what each cell costs."""
+"""Graphs, skeletons and meshes saved out of core: the same bytes as a write from memory, and the cost of each cell."""
 
 from dataclasses import replace
 

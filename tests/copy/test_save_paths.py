@@ -1,6 +1,6 @@
-"""Selections of polylines, streamlines and lines as stores of their own, against writes of the same from memory.
+"""Selections of polylines, streamlines and lines saved as new stores, compared with writes from memory.
 
-What is selected is worked out by hand from whole reads: a mask over the vertices along all objects, cut into runs.
+The expected selection is computed from complete reads: a mask over the vertices along all objects, cut into runs.
 """
 
 import dask

@@ -1,4 +1,4 @@
-"""Cells in shards and out again: the same bytes, fewer objects, and a whole store at every moment."""
+"""Cells packed into shards and unpacked again: the same bytes, fewer objects, and a complete store at every moment."""
 
 import itertools
 import shutil

@@ -1,4 +1,4 @@
-"""Random faults over random reads: what is drawn, what is read, and what may come of it."""
+"""Random faults during random reads: what is chosen, what is read, and which outcomes are allowed."""
 
 import random
 import zipfile
@@ -137,7 +137,7 @@ class Case:
 
 @dataclass
 class Tally:
-    """What came of faults, by kind."""
+    """Outcomes by kind of fault."""
 
     outcomes: dict = field(default_factory=dict)
     cases: int = 0

@@ -1,4 +1,4 @@
-"""Bytes and documents that are nearly right."""
+"""Bytes and documents that are slightly wrong."""
 
 import copy
 import os

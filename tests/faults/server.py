@@ -1,4 +1,4 @@
-"""A folder as an S3 bucket and as plain HTTP, by a server that fails as it is told to."""
+"""A folder as an S3 bucket and over plain HTTP, from a server that fails on demand."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ SLOW_S = 0.05
 CODES = {403: "AccessDenied", 429: "TooManyRequests", 503: "SlowDown"}
 TRANSIENT = ("slow", "500", "503", "503 after", "429", "reset", "reset in body", "truncated")
 LASTING = ("missing", "denied", "short", "empty", "flipped", "garbage", "whole", "other range")
-SILENT = ("silent", "stalled")  # only a time-out ends them
+SILENT = ("silent", "stalled")  # only a timeout ends them
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Rule:
 
 @dataclass
 class FaultServer:
-    """The running server; `rules` may be changed at any time."""
+    """A running server, whose `rules` may be changed at any time."""
 
     bucket: Bucket
     rules: list = field(default_factory=list)
@@ -78,7 +78,7 @@ class FaultServer:
 
 
 class FaultyConnection(Connection):
-    """One connection; what is sent on it is what the rules make of the right answer."""
+    """One connection, on which the correct answers are sent as the rules change them."""
 
     def __init__(self, server):
         super().__init__(server.bucket, 0, Counts())

@@ -1,4 +1,4 @@
-"""Every decoder on bytes that are random or nearly right: a value or our error, in bounded memory and time.
+"""Every decoder on random or slightly wrong bytes: a value or our error, in bounded memory and time.
 
 ``FUZZ`` says how many examples of each; without it a few, always the same.
 """

@@ -1,4 +1,4 @@
-"""Every reader of files on bytes that are nearly right: what it gives is a store, or our error that names the file.
+"""Every reader of files on slightly wrong bytes: the result is a store, or our error that names the file.
 
 ``FUZZ`` says how many of each; without it a few, always the same.
 """

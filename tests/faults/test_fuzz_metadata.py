@@ -1,4 +1,4 @@
-"""Metadata that are nearly right, through everything that a store gives: values or our errors.
+"""Slightly wrong metadata, in everything that a store offers: values or our errors.
 
 ``FUZZ`` says how many documents; without it a few, always the same.
 """

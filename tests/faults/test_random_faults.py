@@ -1,4 +1,4 @@
-"""Whatever fails, a read gives the truth or one of our errors: never less, never another exception, never no end."""
+"""Whatever fails, a read returns correct values or one of our errors: never less, no other exception, no hang."""
 
 import os
 import time
@@ -22,7 +22,7 @@ def large_bench(tmp_path_factory):
 
 
 def served(bench):
-    """The bench with a server of its stores."""
+    """The test bench with a server for its stores."""
     with fault_server(bench.folder) as bench.server:  # it keeps what is there now
         yield bench
 

@@ -1,4 +1,4 @@
-"""What files hold, compared value by value in whatever order a store has put it."""
+"""Contents of files, compared value by value, in any order."""
 
 from pathlib import Path
 

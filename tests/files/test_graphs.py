@@ -1,4 +1,4 @@
-"""GraphML and lists of edges, in and out; networkx's files are the measure."""
+"""GraphML and lists of edges, read and written, compared with networkx's files."""
 
 import networkx as nx
 import numpy as np

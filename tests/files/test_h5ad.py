@@ -1,4 +1,4 @@
-"""Cells of AnnData's files there and back."""
+"""Cells of AnnData files, read and written back."""
 
 import importlib
 

@@ -1,4 +1,4 @@
-"""Files of the field as stores: what is written is what the file holds."""
+"""Common files ingested as stores: the store holds what the file holds."""
 
 import laspy
 import nibabel.streamlines
@@ -14,7 +14,7 @@ from zarr_vectors_lazy.files import loaded
 
 @pytest.fixture
 def there_and_back(tmp_path):
-    """Write a level to a file of some suffix, and that file as a store; give its level."""
+    """Write a level to a file with some suffix, and that file to a store; return its level."""
 
     def go(level, suffix, **shape):
         level.to_file(tmp_path / f"a{suffix}")
@@ -83,7 +83,7 @@ def test_a_mesh(surface, there_and_back, suffix):
 
 
 def turned(corners):
-    """Triangles begun at their least corner."""
+    """Triangles that begin at their least corner."""
     rows = corners.reshape(-1, 3, 3)
     first = np.array([min(range(3), key=lambda k, row=row: tuple(row[k])) for row in rows])
     return np.ascontiguousarray(rows[np.arange(len(rows))[:, None], (first[:, None] + np.arange(3)) % 3].reshape(-1, 9))

@@ -1,4 +1,4 @@
-"""LAS and LAZ there and back: every dimension of the point format, the reference system, extra bytes."""
+"""LAS and LAZ, read and written back: every dimension of the point format, the reference system, extra bytes."""
 
 import laspy
 import numpy as np

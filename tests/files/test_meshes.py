@@ -1,4 +1,4 @@
-"""STL, OFF and GLB, in and out; trimesh's files are the measure where it keeps what they hold."""
+"""STL, OFF and GLB, read and written, compared with trimesh's files where trimesh keeps everything."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Levels as objects of other libraries: what each geometry becomes, with what it has, in world coordinates."""
+"""Levels as objects of other libraries: each geometry with everything that it has, in world coordinates."""
 
 import importlib
 import warnings
@@ -81,7 +81,7 @@ def write(path, geometry, **more):
 
 
 def moved(path):
-    """Say that world coordinates lie elsewhere."""
+    """Set a transformation to world coordinates."""
     root = zvl.open_store(path, mode="r+").zarr_group
     root.attrs["zarr_vectors"] = {**root.attrs["zarr_vectors"], "coordinate_offset": MOVED["offset"]}
     return path

@@ -1,4 +1,4 @@
-"""Wavefront OBJ, in and out."""
+"""Wavefront OBJ, read and written."""
 
 import numpy as np
 import pytest

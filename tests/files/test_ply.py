@@ -1,4 +1,4 @@
-"""PLY, in and out, as text and in both binary orders; plyfile's files are the measure."""
+"""PLY, read and written, as text and in both byte orders, compared with plyfile's files."""
 
 import numpy as np
 import plyfile

@@ -1,4 +1,4 @@
-"""Files that the field's libraries ship: into a store and out again, value by value.
+"""Files that other libraries ship: ingested and written back, value by value.
 
 Those that are kept here come with their licences, ``data/files/README.md``. ``SAMPLES`` names a folder of others:
 ``python3 dev.py samples`` fetches the source archives of the libraries, and tries every file in them that we read.

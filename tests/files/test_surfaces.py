@@ -1,4 +1,4 @@
-"""GIfTI and FreeSurfer surfaces, in and out; nibabel's files are the measure."""
+"""GIfTI and FreeSurfer surfaces, read and written, compared with nibabel's files."""
 
 import nibabel
 import numpy as np

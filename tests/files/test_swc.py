@@ -1,4 +1,4 @@
-"""SWC, in and out."""
+"""SWC, read and written."""
 
 import numpy as np
 import pytest

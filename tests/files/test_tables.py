@@ -1,4 +1,4 @@
-"""CSV, Parquet, GeoParquet and NumPy archives there and back, value by value."""
+"""CSV, Parquet, GeoParquet and NumPy archives, read and written back, value by value."""
 
 import gzip
 import json

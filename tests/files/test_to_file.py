@@ -1,4 +1,4 @@
-"""Levels as files of the field, read back with the field's own libraries."""
+"""Levels as common files, read back with the libraries that people use for them."""
 
 import errno
 import gzip

@@ -1,4 +1,4 @@
-"""Streamlines there and back: positions, values, groups and the space of the image, for TRK, TCK and TRX."""
+"""Streamlines, read and written back: positions, values, groups and the space of the image, for TRK, TCK and TRX."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Legacy VTK and VTP, in and out; files that VTK 9.7 wrote are the measure."""
+"""Legacy VTK and VTP, read and written, compared with files that VTK 9.7 wrote."""
 
 import zipfile
 

@@ -1,4 +1,4 @@
-"""The format's bytes written with ``struct`` alone, one value at a time, and what properties share."""
+"""The format's bytes written with ``struct`` alone, one value at a time, and helpers of property tests."""
 
 import struct
 import tracemalloc
@@ -79,7 +79,7 @@ def link_blob(groups, columns, code="q"):
 
 
 def answer(objects, request):
-    """What a store that is a dict gives for a `Get`."""
+    """Answer of a dict, as a store, to a `Get`."""
     assert isinstance(request, Get)
     data = objects.get(request.key)
     if data is None or request.start is None:
@@ -88,7 +88,7 @@ def answer(objects, request):
 
 
 def drive(steps, objects):
-    """Hold a layout's conversation with a dict; its result and the rounds of requests."""
+    """Answer a layout's requests from a dict; return its result and the rounds of requests."""
     rounds = []
     answers = None
     while True:
@@ -101,7 +101,7 @@ def drive(steps, objects):
 
 
 def outcome(decode, *args):
-    """What ``decode`` gives, or the FormatError that it raises; anything else passes through."""
+    """What ``decode`` returns, or the FormatError that it raises; other exceptions are not caught."""
     try:
         return decode(*args)
     except FormatError as error:
@@ -109,7 +109,7 @@ def outcome(decode, *args):
 
 
 def refused(decode, *args, match=None, limit=2**20):
-    """Check that bytes are refused before memory is taken for what they claim."""
+    """Check that bytes are refused before memory is allocated for what they claim."""
     tracemalloc.start()
     try:
         with pytest.raises(FormatError, match=match):

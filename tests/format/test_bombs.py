@@ -1,4 +1,4 @@
-"""Bytes that would expand without end are refused, and no memory is taken for them."""
+"""Bytes that would expand without end are refused, and no memory is allocated for them."""
 
 import gzip
 import struct
@@ -18,7 +18,7 @@ ZEROS = bytes(4 * MIB)
 
 @pytest.fixture
 def strict(monkeypatch):
-    """A process that believes in 1 MiB a cell."""
+    """A process whose limit is 1 MiB for each cell."""
     monkeypatch.setattr(LIMITS, "cell_nbytes", MIB)
 
 

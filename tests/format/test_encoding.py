@@ -1,4 +1,4 @@
-"""What is encoded decodes to what it was; the decoders are held against the specification elsewhere."""
+"""What is encoded decodes to the same values; other tests check the decoders against the specification."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""The byte examples that the format itself gives, and what is wrong with their mutilated copies."""
+"""The byte examples of the specification, and errors for damaged copies of them."""
 
 import struct
 

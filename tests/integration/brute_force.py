@@ -1,4 +1,4 @@
-"""Hold a selection against the rows of a mask over the whole, computed level."""
+"""Compare a selection with the rows of a mask over the complete, computed level."""
 
 import dask
 import numpy as np
@@ -12,7 +12,7 @@ def part_of(level, store):
 
 
 def check(store, level, data, mask):
-    """Hold a selection against the rows of a mask: rows, attributes, edges, faces, links; same order, same bytes."""
+    """Compare a selection with the rows of a mask: rows, attributes, edges, faces, links; same order, same bytes."""
     found = compute_together({key: a for key, a in part_of(level, store).items() if not key.startswith("codes/")})
     expected = data.cut(mask)
     assert set(found) == set(expected)

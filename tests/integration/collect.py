@@ -1,4 +1,4 @@
-"""Everything that a store gives, as one mapping of arrays, and whole levels for brute force."""
+"""Everything that a store offers, as one mapping of arrays, and complete levels for brute force."""
 
 from dataclasses import dataclass
 

@@ -17,19 +17,19 @@ from tests.integration.generations import GOLDEN, copy_of
 
 @pytest.fixture(scope="session", params=GOLDEN)
 def golden(request, goldens):
-    """Each golden store of the generations that this suite is about."""
+    """Each golden store of the generations that this suite tests."""
     return goldens[request.param]
 
 
 @pytest.fixture
 def tamper(goldens, tmp_path):
-    """Give a copy of a golden store that the test may change."""
+    """Return a copy of a golden store that the test may change."""
     return lambda name: copy_of(goldens[name], tmp_path)
 
 
 @pytest.fixture(scope="session")
 def place(goldens, request):
-    """Give ``(path, options)`` of a golden store on a backend; each is brought there once."""
+    """Return ``(path, options)`` of a golden store on a backend; each is copied there once."""
 
     @cache
     def bring(name, backend):
@@ -72,7 +72,7 @@ def open_at(place):
 
 @pytest.fixture(scope="session")
 def client():
-    """Two worker processes of one thread; not the default client, so that other tests stay on threads."""
+    """Two single-threaded worker processes; not the default client, so that other tests keep using threads."""
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -82,7 +82,7 @@ def client():
 
 @pytest.fixture(scope="session")
 def on_scheduler(request):
-    """Give a context in which Dask computes on ``"threads"``, ``"sync"`` or ``"distributed"``."""
+    """Return a context in which Dask computes on ``"threads"``, ``"sync"`` or ``"distributed"``."""
 
     @contextmanager
     def context(name):
@@ -98,7 +98,7 @@ def on_scheduler(request):
 
 @pytest.fixture(scope="session")
 def results(open_at):
-    """What a golden store gives on local disk with threads: each array computed by itself, by name."""
+    """Expected arrays of a golden store by name, each computed separately from local disk with threads."""
 
     @cache
     def of(name):
@@ -110,7 +110,7 @@ def results(open_at):
 
 @pytest.fixture(scope="session")
 def whole(results, open_at):
-    """Give a level of a golden store whole and computed, for brute force."""
+    """Return a complete, computed level of a golden store, for brute force."""
 
     @cache
     def of(name, level):

@@ -1,4 +1,4 @@
-"""A store whose writer is killed, or held, at a very put."""
+"""A store whose writer is killed, or paused, at a chosen put."""
 
 import threading
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from zarr_vectors_lazy.storage.fetch import connect
 
 
 class Killed(BaseException):
-    """The process is gone; nothing catches it."""
+    """The process has died; nothing catches this."""
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def one_by_one(spec, before):
 
 @contextmanager
 def killed_after(spec, writes, error=Killed):
-    """Let so many objects be written or deleted in a store, and no more."""
+    """Let only that many objects be written or deleted in a store."""
     left = [writes]
 
     def count(request):
@@ -48,7 +48,7 @@ def killed_after(spec, writes, error=Killed):
 
 @contextmanager
 def held(spec, is_it):
-    """Hold the first put or deletion that ``is_it`` until ``released`` is set; ``reached`` tells that it is held."""
+    """Pause the first put or deletion that ``is_it`` until ``released`` is set; ``reached`` is set at the pause."""
     reached, released, lock = threading.Event(), threading.Event(), threading.Lock()
 
     def wait(request):

@@ -1,4 +1,4 @@
-"""Which stores the suite runs on, and how a copy of one is tampered with. A new generation is one more entry here."""
+"""The stores that the suite runs on, and how tests change copies of them. A new generation is one more entry here."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ CELLS = "c"
 
 @dataclass(frozen=True)
 class Copy:
-    """A store in a folder that a test may change; what it names are 0.9's arrays."""
+    """A store of format 0.9 in a folder that a test may change."""
 
     path: Path
     requests_per_cell: ClassVar[int] = 1
@@ -32,7 +32,7 @@ class Copy:
         return cls(path)
 
     def own(self, key):
-        """Path of an object that may be changed: its folder of cells is a link no longer."""
+        """Path of an object that may be changed, whose folder of cells is now a copy instead of a link."""
         array, _, cell = key.partition(f"/{CELLS}/")
         folder = self.path / array / CELLS
         if cell and folder.is_symlink():
@@ -42,7 +42,7 @@ class Copy:
         return self.path / key
 
     def put(self, key, data):
-        """Write an object anew."""
+        """Replace an object."""
         file = self.own(key)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
@@ -64,7 +64,7 @@ class Copy:
         self.write(doc, node)
 
     def listed(self, array):
-        """Dotted coordinates of the cells that an array says it has."""
+        """Dotted coordinates of the cells that an array lists."""
         return self.read(array)["attributes"]["nonempty_chunks"]
 
     def key(self, array, dotted):
@@ -84,7 +84,7 @@ class Copy:
         return [(self.cell(array, dotted).stat().st_size - 8) // 12 for dotted in self.listed(array)]
 
     def stamp(self, counts, array="0/vertices"):
-        """Give an array the counts that our own writers store."""
+        """Add the counts that our own writers store to an array."""
         self.edit(lambda doc: doc["attributes"].update(zarr_vectors_lazy={"vertex_counts": counts}), array)
 
     def consolidate(self, keep=lambda _path: True):
@@ -146,11 +146,11 @@ def complete(inline):
 GENERATIONS = {"0.9": Copy, "0.7": Copy07}
 GOLDEN = [name for name in STORES if name.rpartition("-")[2] in GENERATIONS]
 COPIES_07 = [name for name in GOLDEN if name.endswith("-0.7")]
-STAMPED = [name for name in GOLDEN if name.endswith("-0.9")]  # stores that may carry counts
+STAMPED = [name for name in GOLDEN if name.endswith("-0.9")]  # stores that may have counts
 
 
 def copy_of(golden, where):
-    """A copy that the test may change, of whichever generation."""
+    """A copy that the test may change, of any generation."""
     return GENERATIONS[golden.name.rpartition("-")[2]].of(golden, where)
 
 

@@ -1,4 +1,4 @@
-"""The same rows for a writer in memory and for one out of core, and whether the two stores are one."""
+"""The same rows for writes from memory and out of core, and whether both stores are the same."""
 
 import contextlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Level 0 of small stores, and what a pyramid over it must hold, worked out one bin at a time."""
+"""Level 0 of small stores, and what its pyramid must hold, computed one bin at a time."""
 
 from collections import defaultdict
 from dataclasses import dataclass

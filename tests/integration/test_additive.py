@@ -1,4 +1,4 @@
-"""Levels that refine coarser ones, made of stores of ours laid on each other: each is read complete."""
+"""Levels that refine coarser ones, made from several of our stores: each is read in full."""
 
 import json
 import pickle

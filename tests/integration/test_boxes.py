@@ -1,4 +1,4 @@
-"""Boxes are exact: brute force over the whole, computed level gives the same."""
+"""Boxes are exact: brute force over the complete, computed level gives the same."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Stores that others write, after 0.9.2 or against its letter: read right, or refused, and never wrong in silence.
+"""Stores of other writers, newer than 0.9.2 or not quite conforming: read correctly or refused, never silently wrong.
 
 ``data/0.9-by-others/README.md`` says what is in each.
 """

@@ -1,4 +1,4 @@
-"""Consolidated metadata as we write them: complete, in one put, and Zarr reads them too."""
+"""Consolidated metadata that we write: complete, in one put, and readable by Zarr."""
 
 import json
 import warnings

@@ -1,4 +1,4 @@
-"""What a level becomes elsewhere gives the same on a cluster as on threads."""
+"""Conversions of a level give the same on a cluster as with threads."""
 
 import dask
 import numpy as np

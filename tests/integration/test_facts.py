@@ -1,4 +1,4 @@
-"""What a store says of itself, and of what it does not have."""
+"""What a store states about itself, and about what it does not have."""
 
 from itertools import pairwise
 

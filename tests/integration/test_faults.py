@@ -1,4 +1,4 @@
-"""Storage that fails, under every scheduler: errors arrive whole, and what passes is not seen."""
+"""Storage that fails, under every scheduler: errors arrive complete, and temporary faults are not noticed."""
 
 import dask
 import pytest

@@ -1,4 +1,4 @@
-"""What is written for programs of others: declared attributes, ids as segments, and what skeletons are."""
+"""What is written for other programs: declared attributes, ids as segments, and the layout of skeletons."""
 
 import json
 
@@ -151,7 +151,7 @@ def test_owners_of_others_may_be_nobody_or_several(tmp_path, said):
 
 
 def shapes(path, ids):
-    """The same walks and cloud as stores of every kind of objects, under these ids."""
+    """The same paths and cloud as stores of every kind of object, with these ids."""
     n, rows, owners = len(ids), 30 * len(ids), np.repeat(ids, 30)
     steps = np.random.default_rng(3).normal(0, 6, (n, 30, 3))
     walks = np.clip(np.cumsum(steps, axis=1) + 50, 0, 100).astype("f4")

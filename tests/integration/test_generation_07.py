@@ -1,4 +1,4 @@
-"""What generation 0.7 alone has: cells with metadata of their own, listings, links in one table."""
+"""What only generation 0.7 has: cells with their own metadata, listings, links in one table."""
 
 import importlib
 import shutil

@@ -1,4 +1,4 @@
-"""Golden stores give what is expected: here on local disk with threads, everywhere else the same bytes."""
+"""Golden stores return what is expected: from local disk with threads, and the same bytes everywhere else."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""A level that is held while its store is replaced gives what it was opened as, or an error: never another's values."""
+"""A level that is open while its store is replaced returns its own values or an error, never those of the new store."""
 
 import json
 import pickle
@@ -39,13 +39,13 @@ def content(path, level=0):
 
 @pytest.fixture
 def later(monkeypatch):
-    """Every read comes after a pause."""
+    """Every read follows a pause."""
     monkeypatch.setattr(fresh, "PAUSE", -1.0)
 
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """Writes are of another process: this one does not hear of them."""
+    """Writes happen in another process, of which this one is not notified."""
     monkeypatch.setattr(fresh, "replaced", lambda: None)
 
 

@@ -1,4 +1,4 @@
-"""Metadata made to do harm: refused with an error that says where, before memory is taken."""
+"""Malicious metadata: refused with an error that says where, before memory is allocated."""
 
 import json
 import shutil
@@ -179,7 +179,7 @@ def test_a_setting_lets_more_in(tamper):
 
 
 class Odd(MemoryStore):
-    """It lists what no store should."""
+    """It lists what no store should list."""
 
     async def list_dir(self, prefix):
         async for name in super().list_dir(prefix):

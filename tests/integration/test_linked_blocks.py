@@ -1,4 +1,4 @@
-"""Blocks of edges, faces, links and objects: their tasks and reads, and values beside them."""
+"""Blocks of edges, faces, links and objects: their tasks, their reads, and values aligned with them."""
 
 import dask
 import numpy as np

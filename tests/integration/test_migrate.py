@@ -1,4 +1,4 @@
-"""Stores of 0.7 as new stores of 0.9: what they give is the same, and both packages find nothing wrong with them."""
+"""Stores of 0.7 migrated to 0.9: they return the same, and both packages find nothing wrong with them."""
 
 import warnings
 import zipfile

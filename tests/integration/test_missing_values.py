@@ -1,4 +1,4 @@
-"""Missing values and integers of 64 bits: into a store and out of it."""
+"""Missing values and 64-bit integers, written and read back."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""What is near points, and random rows: against brute force."""
+"""Nearest rows, rows within a radius, and random rows, against brute force."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What is no store, or not a finished one, or one of another version, says so; pyramids in the making open."""
+"""Errors for what is not a store, or unfinished, or of another version; unfinished pyramids open."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""What a build leaves when it is interrupted, repeated, replaced or read meanwhile."""
+"""What a build leaves if it is interrupted, repeated, replaced, or read while it runs."""
 
 import json
 import os

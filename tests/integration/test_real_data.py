@@ -1,4 +1,4 @@
-"""The real data of the golden stores, written by us in another order, is what was expected of them."""
+"""The real data of the golden stores, written by us in another order, read back as expected."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Lazy: what is fetched, when, and how often; counted by the reader and, once, by a server."""
+"""Laziness: what is fetched, when, and how often, counted by the reader and once by a server."""
 
 import dask
 import numpy as np
@@ -194,7 +194,7 @@ def test_all_of_a_level_is_requested_once(copy):
 
 @pytest.fixture
 def batches(monkeypatch):
-    """Compute arrays and give the number of tasks that fetched, and of the cells that they fetched."""
+    """Compute arrays; return the number of tasks that fetched, and of the cells that they fetched."""
 
     def run(*arrays):
         calls = []

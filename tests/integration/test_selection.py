@@ -1,4 +1,4 @@
-"""Objects, groups and conditions select what brute force over the whole, computed level gives."""
+"""Objects, groups and conditions select the same as brute force over the complete, computed level."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The tools that write, on stores that are not folders."""
+"""Tools that write, on stores that are not folders."""
 
 import zipfile
 
@@ -13,7 +13,7 @@ from tests.conftest import DATA
 
 @pytest.fixture(params=["zarr", pytest.param("obstore", marks=pytest.mark.emulator)])
 def bring(request, goldens):
-    """Give ``(place, options)`` of a copy of a golden store, or of nothing yet."""
+    """Return ``(place, options)`` of a copy of a golden store, or of an empty place."""
     kind = request.param
 
     def make(name, source=None):

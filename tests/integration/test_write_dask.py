@@ -1,4 +1,4 @@
-"""Writers of Dask input: the bytes of a write from memory, bad input, counts."""
+"""Writers with Dask input: the same bytes as a write from memory, wrong input, counts."""
 
 import itertools
 

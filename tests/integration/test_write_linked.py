@@ -1,4 +1,4 @@
-"""Graphs and meshes of Dask arrays: the bytes of a write from memory, bad input, counts."""
+"""Graphs and meshes from Dask arrays: the same bytes as a write from memory, wrong input, counts."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""Any rows and links, in any blocks: a write out of core puts the bytes of one from memory."""
+"""Any rows and links, in any blocks: a write out of core gives the same bytes as one from memory."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Writes that are killed at each single put, and two writes of one place at each moment of one of them."""
+"""Writes that are killed at every put, and two writes to one place that meet at every step of the first."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -37,7 +37,7 @@ def migrate(goldens, path, mode="w"):
 
 
 def state(path, **where):
-    """All that a new open sees, or why it does not open."""
+    """Everything that a new open sees, or why it does not open."""
     try:
         store = zvl.open_zv(path, **where)
     except FormatError as error:
@@ -187,7 +187,7 @@ def test_of_two_writes_of_an_attribute_one_is_given_up(tmp_path):
 
 
 def race(path, where):
-    """Hold a write at a put, let another one finish, then let the first go on; what became of the first."""
+    """Pause a write at a put, let another one finish, then resume the first; returns how the first ended."""
     with held(resolve(path), where) as (reached, released), ThreadPoolExecutor(1) as thread:
         first = thread.submit(write, path, NEW)
         assert reached.wait(30)
@@ -205,7 +205,7 @@ def puts_of(path):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """What a write of `OTHER` leaves where nobody else writes."""
+    """What a write of `OTHER` leaves if nobody else writes."""
     path = tmp_path_factory.mktemp("alone") / "s"
     write(path, OTHER)
     return files(path)

@@ -1,4 +1,4 @@
-"""What an interrupted write leaves, what a flipped bit does, and where all of it can be written."""
+"""What an interrupted write leaves, what a flipped bit does, and writes to every kind of place."""
 
 import json
 import os
@@ -22,7 +22,7 @@ KILLED = Path(__file__).with_name("killed.py")
 
 
 def kill(folder, count, seed, kind="memory"):
-    """Kill writes in a process of its own; what was known of each."""
+    """Kill writes in a separate process; returns what was known about each."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     environment["DASK_TEMPORARY_DIRECTORY"] = str(folder / "temporary")
     command = [sys.executable, str(KILLED), str(folder), str(count), str(seed), kind]
@@ -71,7 +71,7 @@ def test_many_killed_writes(tmp_path, kind):
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory):
-    """A graph with all that a store can have."""
+    """A graph with everything that a store can have."""
     path = tmp_path_factory.mktemp("everything") / "graph"
     random_ = np.random.default_rng(0)
     zvl.write_graph(
@@ -95,7 +95,7 @@ def read_array(path):
 
 
 def read_member(root, array):
-    """Read by our own way what an array is for; False where it is for others."""
+    """Read what an array holds with our own reader; False if it is for other programs."""
     objects._kept.clear()
     objects._kept_ids.clear()
     level = zvl.open_zv(root)[0]

@@ -1,4 +1,4 @@
-"""Skeletons of Dask arrays: the bytes of a write from memory, and trees that are none."""
+"""Skeletons from Dask arrays: the same bytes as a write from memory, and edges that are not trees."""
 
 import dask
 import dask.array as da
@@ -21,7 +21,7 @@ def _several_parts():
 
 
 def lazy_trees(given):
-    """Nodes and edges in blocks of their own."""
+    """Nodes and edges in separate blocks."""
     edges = {name: given[name] for name in ("edges", "link_attributes") if name in given}
     return lazily({name: values for name, values in given.items() if name not in edges}) | lazily(edges, EDGES)
 

@@ -1,4 +1,4 @@
-"""What we write, the reference reads back equal and finds valid, and so do we."""
+"""The reference reads what we write, finds it valid, and returns equal values, as we do."""
 
 import itertools
 import json

@@ -27,7 +27,7 @@ ENCODINGS = {
 
 
 def rows(values):
-    """Rows in an order of their own."""
+    """Rows in a different order."""
     return sorted(map(tuple, np.asarray(values, "f8").reshape(len(values), -1).tolist()))
 
 

@@ -1,4 +1,4 @@
-"""Intervals of consecutive places, against one place after another."""
+"""Intervals of consecutive places, compared with a loop over the places."""
 
 import numpy as np
 from hypothesis import given, settings

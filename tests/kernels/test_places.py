@@ -1,4 +1,4 @@
-"""Places of rows, and which task knows them."""
+"""Places of rows, and the task that stores each."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Rooted trees as arrays of parents, against walks from each root."""
+"""Rooted trees as arrays of parents, compared with traversals from each root."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from zarr_vectors_lazy.kernels.trees import rooted
 
 
 def walked(edges, count):
-    """Parents as a walk from the least vertex of each part finds them; None where edges make a cycle."""
+    """Parents found by a traversal from the least vertex of each component; None if edges form a cycle."""
     beside = [[] for _ in range(count)]
     for a, b in edges.tolist():
         beside[a].append(b)

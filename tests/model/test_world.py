@@ -1,4 +1,4 @@
-"""World coordinates, each rule by itself, against the rule written out."""
+"""World coordinates: each rule alone, compared with a plain implementation."""
 
 import pickle
 import warnings

@@ -1,4 +1,4 @@
-"""Which chunks a box needs, how blocks are cut, what boxes are refused."""
+"""Chunks that a box needs, how blocks are cut, and boxes that are refused."""
 
 import itertools
 

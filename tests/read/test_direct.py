@@ -1,4 +1,4 @@
-"""What is read of chunks at once is what a view's arrays are, whole, in a box, chunk by chunk and object by object."""
+"""Direct reads of chunks equal the arrays of a view: complete, in a box, chunk by chunk and object by object."""
 
 import json
 

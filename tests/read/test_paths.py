@@ -1,4 +1,4 @@
-"""Objects along their manifests: what tasks give, run by run, against one vertex after another."""
+"""Objects along their manifests: results of tasks, run by run, compared with a loop over vertices."""
 
 from itertools import pairwise
 from types import SimpleNamespace

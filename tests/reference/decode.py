@@ -1,4 +1,4 @@
-"""A plain decoder of format 0.9, by zarr and NumPy alone: what every array of a store holds, chunk by chunk.
+"""A simple decoder of format 0.9 that uses zarr and NumPy alone: what every array of a store holds, chunk by chunk.
 
 It shares no code with the package, and knows nothing of laziness, selections or speed.
 """

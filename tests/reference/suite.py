@@ -1,4 +1,4 @@
-"""``python -m tests.reference.suite``: run the tests of zarr-vectors 0.9.2, keep its stores, compare every array.
+"""``python -m tests.reference.suite``: run the tests of zarr-vectors 0.9.2, keep their stores, and compare every array.
 
 Makes an environment of its own (in ``benchmarks/.cache``) and fetches the package's source, which ships the tests. Not
 part of CI: it takes ten minutes or more; ``--minutes N`` stops the tests after N and compares what they wrote so far.

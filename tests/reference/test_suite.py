@@ -1,4 +1,4 @@
-"""The comparison of `tests.reference.suite`: what agrees, what is refused, what differs, and how these are told."""
+"""The comparison of `tests.reference.suite`: what agrees, what is refused, what differs, and how each is reported."""
 
 import zipfile
 

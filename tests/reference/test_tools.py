@@ -27,7 +27,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def tools():
-    """Run a command of the tools; its failure is ours."""
+    """Run a command of the tools; if it fails, the test fails."""
     python = reference_python(CACHE / "tools", TOOLS)
 
     def run(*command):

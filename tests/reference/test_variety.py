@@ -1,4 +1,4 @@
-"""Stores of every kind that the reference writes give what was handed to its writers (data/*-variety)."""
+"""Every kind of store that the reference writes returns what its writers were given (data/*-variety)."""
 
 import json
 import zipfile

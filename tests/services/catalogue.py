@@ -1,4 +1,4 @@
-"""Every service that a store may lie on, with each way to it: one table, from which the suite and the docs are made."""
+"""Every service that can hold a store, and each way to reach it: one table for the suite and the docs."""
 
 import json
 import ssl
@@ -48,7 +48,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Place:
-    """A prefix of a service: its address, and the objects there past our own backends."""
+    """A prefix of a service: its address, and its objects, without our backends."""
 
     service: Service
     host: Any = field(repr=False)
@@ -67,11 +67,11 @@ class Place:
         return options | ({"backend": self.service.backend} if self.service.backend in _BOTH else {})
 
     def put(self, objects):
-        """Put objects by key, past our own backends."""
+        """Put objects by key, without our backends."""
         self.host.put(self.prefix, objects)
 
     def objects(self):
-        """Read all objects by key, past our own backends."""
+        """Read all objects by key, without our backends."""
         return self.host.objects(self.prefix)
 
     def open(self, **more):

@@ -1,4 +1,4 @@
-"""Fixtures over the services; `tests.conftest` gives them to every test."""
+"""Fixtures for the services; `tests.conftest` makes them available to every test."""
 
 from contextlib import ExitStack
 from functools import cache
@@ -26,7 +26,7 @@ def params(services):
 
 @pytest.fixture(scope="session")
 def s3():
-    """Give moto's S3, one for the session."""
+    """Return moto's S3, one for the session."""
     with s3_server() as server:
         yield server
 
@@ -68,7 +68,7 @@ def https_host():
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Give what runs a machine's metadata address, which answers by a rule, where each cloud's clients look for it."""
+    """Return a function that runs a metadata service that answers by a rule, where clients look for it."""
     with ExitStack() as running:
 
         def begin(rule):
@@ -123,7 +123,7 @@ def icechunk_session_host(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def host_of(request):
-    """Give the host of a service, which starts when it is first asked for."""
+    """Return the host of a service, which starts at its first use."""
     return cache(lambda service: request.getfixturevalue(f"{service.host}_host"))
 
 
@@ -135,23 +135,23 @@ def service(request):
 
 @pytest.fixture
 def fresh(service, host_of):
-    """Give a `Place` on the service with nothing in it."""
+    """Return an empty `Place` on the service."""
     return Place(service, host_of(service), uuid4().hex)
 
 
 @pytest.fixture(params=params([service for service in SERVICES if service.writable]))
 def writable(request, host_of):
-    """Give a `Place` with nothing in it, on each service that can be written to.
+    """Return an empty `Place` on each service that can be written to.
 
     ``writable.path`` and ``writable.options`` are what `open_zv` and the writers take; ``writable.put(objects)`` and
-    ``writable.objects()`` reach the objects past our own backends.
+    ``writable.objects()`` access the objects without our backends.
     """
     return Place(request.param, host_of(request.param), uuid4().hex)
 
 
 @pytest.fixture(scope="session")
 def brought(goldens, host_of):
-    """Give the `Place` of a golden store on a service; each is brought to each host once."""
+    """Return the `Place` of a golden store on a service; each is copied to each host once."""
     there = set()
 
     def bring(service, name):

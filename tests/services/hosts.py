@@ -1,4 +1,4 @@
-"""Where the suite keeps stores: servers on loopback, folders, memory; filled and read past our own backends."""
+"""Where the suite keeps stores: servers on loopback, folders and memory, filled and read without our backends."""
 
 import json
 import os
@@ -138,7 +138,7 @@ def azurite():
 
 @dataclass
 class Google:
-    """gcp-storage-emulator, which speaks the JSON that gcsfs speaks."""
+    """gcp-storage-emulator, which implements the JSON interface that gcsfs uses."""
 
     url: str
     bucket: str = "loopback"

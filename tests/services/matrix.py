@@ -1,6 +1,6 @@
 """The tables of docs/reference/services.md: each cell names the test that shows it.
 
-``python -m tests.services.matrix`` prints them anew.
+``python -m tests.services.matrix`` prints them again.
 """
 
 import inspect
@@ -25,7 +25,7 @@ def tests_of(module: ModuleType) -> list[str]:
 
 
 def services(module: ModuleType = test_services) -> str:
-    """Return the table of services and what each is seen doing in a module of tests."""
+    """Return the table of services, and what the tests of a module show for each."""
     columns = tests_of(module)
     rows = []
     for service in SERVICES:
@@ -36,7 +36,7 @@ def services(module: ModuleType = test_services) -> str:
 
 
 def cell(test, service):
-    """Id of a test as pytest names it without ``test_``; a dash where the service is not one of its parameters."""
+    """Id of a test as pytest names it, without ``test_``; a dash if the service is not one of its parameters."""
     if "writable" in inspect.signature(test).parameters and service.name not in names_of(test):
         return ABSENT
     return f"`{test.__name__.removeprefix('test_')}[{service.name}]`"
@@ -61,7 +61,7 @@ def credentials() -> str:
 
 
 def refusals() -> str:
-    """Return the list of what else happens to credentials and requests."""
+    """Return the list of other tests of credentials and requests."""
     return "\n".join(f"- `{name}`" for name in tests_of(test_refusals))
 
 

@@ -1,4 +1,4 @@
-"""A server of objects on loopback that speaks as much of S3's and Google's XML as obstore needs, and plain HTTP."""
+"""A server of objects on loopback that implements as much of S3's and Google's XML as obstore needs, and plain HTTP."""
 
 import hashlib
 import re
@@ -25,7 +25,7 @@ class Asked:
 
     @property
     def signed(self):
-        """Whether it carries credentials."""
+        """Whether it has credentials."""
         return "authorization" in self.headers or "sig" in self.query
 
 

@@ -1,4 +1,4 @@
-"""An SSH server on loopback in a process of its own: ``python sftp_server.py FOLDER USER PASSWORD`` prints its port."""
+"""An SSH server on loopback in a separate process: ``python sftp_server.py FOLDER USER PASSWORD`` prints its port."""
 
 import asyncio
 import sys

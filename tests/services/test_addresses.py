@@ -1,4 +1,4 @@
-"""Addresses are taken whole: what follows the bucket is letters of the key, or the URL is refused, never cut."""
+"""Addresses are used in full: what follows the bucket is part of the key, or the URL is refused; nothing is cut off."""
 
 import os
 

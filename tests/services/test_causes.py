@@ -1,4 +1,4 @@
-"""Errors say the cause, and what fits: no XML, no hint that was followed already; answers have a bound."""
+"""Errors state the cause, without XML or hints that were already followed; the size of answers is limited."""
 
 import contextlib
 import gzip

@@ -1,4 +1,4 @@
-"""Many stores, many keys, few files: what a process holds does not grow with what it opened."""
+"""Many stores, many keys, few files: the memory and files of a process do not grow with what it has opened."""
 
 import json
 import subprocess

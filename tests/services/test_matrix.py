@@ -1,4 +1,4 @@
-"""The page on services says what the suite tests, no more and no less."""
+"""The page on services states what the suite tests, no more and no less."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Credentials that expire, buckets elsewhere, buckets whose requester pays, credentials of the environment."""
+"""Credentials that expire, buckets in other regions, requester-pays buckets, and credentials of the environment."""
 
 import base64
 import json

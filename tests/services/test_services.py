@@ -1,4 +1,4 @@
-"""What every service must do, whichever way it is reached; `docs/reference/services.md` is the table of these tests."""
+"""What every service must do, however it is reached; `docs/reference/services.md` has the table of these tests."""
 
 import json
 import logging

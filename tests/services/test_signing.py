@@ -1,4 +1,4 @@
-"""What is refused unsigned is tried with the machine's own credentials, each by itself; renewed keys are used."""
+"""Requests refused unsigned are tried with the machine's credentials, each separately; renewed keys are used."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The writers, and what changes a store in place, on every service that takes objects."""
+"""Writers, and tools that change a store in place, on every service that can be written to."""
 
 import json
 import threading

@@ -72,7 +72,7 @@ def memory_store():
 
 
 class Wrapped(WrapperStore[Store]):
-    """A store of the user's that nobody can describe."""
+    """A store object of the user that cannot be described."""
 
 
 @pytest.fixture(params=KINDS)

@@ -1,4 +1,4 @@
-"""Public buckets just work: signed or not is decided before the first request, and without the network."""
+"""Public buckets just work: whether to sign is decided before the first request, without the network."""
 
 import sys
 import threading

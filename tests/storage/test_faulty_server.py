@@ -1,4 +1,4 @@
-"""What each backend makes of what a server does: the right bytes, or a StoreError that says where."""
+"""What each backend does when a server misbehaves: the right bytes, or a StoreError that says where."""
 
 import dask
 import pytest
@@ -31,7 +31,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(params=HOWS)
 def backend(server, request):
-    """A connection with little patience."""
+    """A connection that gives up soon."""
     server.rules.clear()
     url, options = server.at(request.param, "store")
     with dask.config.set(IMPATIENT):

@@ -1,4 +1,4 @@
-"""A forked child of a process that used obstore gets an error, and does not wait for ever."""
+"""A forked child of a process that used obstore gets an error instead of waiting forever."""
 
 import subprocess
 import sys

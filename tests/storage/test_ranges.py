@@ -97,5 +97,5 @@ def test_patience_ends():
     assert attempts(RetryPolicy(5, 60, 1)) == 1
     assert attempts(RetryPolicy(5, 60, 1), 0) == 2
     assert attempts(RetryPolicy(1, 60, 1), 0, 0, 0) == 2
-    assert attempts(RetryPolicy(5, 60, 1), 61) == 1  # told to wait longer than there is patience
+    assert attempts(RetryPolicy(5, 60, 1), 61) == 1  # the server says to wait longer than the limit
     assert attempts(RetryPolicy(5, 0.01, 1), 0) == 1

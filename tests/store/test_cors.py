@@ -1,4 +1,4 @@
-"""Cross-origin configurations, in the forms that the services' own clients take."""
+"""Cross-origin configurations, as the clients of each service expect them."""
 
 import json
 

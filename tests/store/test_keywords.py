@@ -1,4 +1,4 @@
-"""What is typed wrong, and what is typed by Tab."""
+"""Names that are typed wrong, and names that Tab completes."""
 
 import copy
 import inspect

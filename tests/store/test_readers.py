@@ -1,4 +1,4 @@
-"""The one-liners give what the lazy arrays give, which other tests hold against the truth."""
+"""The one-line readers return the same as the lazy arrays, which other tests verify."""
 
 import shutil
 import warnings

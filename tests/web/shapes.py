@@ -1,4 +1,4 @@
-"""Small stores of every geometry, and the same with codecs that only others write."""
+"""Small stores of every geometry, and the same with codecs that only other writers use."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Each geometry in each codec, from disk and from a bucket: to the byte what a raw store of the same is."""
+"""Each geometry with each codec, from disk and from a bucket: the same bytes as a raw store."""
 
 import json
 import struct

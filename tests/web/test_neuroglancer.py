@@ -1,4 +1,4 @@
-"""The viewer of Neuroglancer's package in a real browser draws what a server of ours gives it.
+"""The viewer of Neuroglancer's package, in a real browser, draws what our server sends.
 
 The pictures are kept where ``PICTURES`` names a folder, to be looked at.
 """

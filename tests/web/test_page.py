@@ -1,4 +1,4 @@
-"""The page of ``zvl view`` in a real browser, compared with a picture of it that was looked at."""
+"""The page of ``zvl view`` in a real browser, compared with a checked picture."""
 
 import html
 import json

@@ -1,4 +1,4 @@
-"""Bad input is refused before the first byte is put."""
+"""Wrong input is refused before the first byte is written."""
 
 import dask
 import dask.array as da

@@ -1,4 +1,4 @@
-"""xarray datasets as input of the writers: levels', and others with coordinates or CF's ragged arrays."""
+"""xarray datasets as input of the writers: those of levels, and others with coordinates or CF's ragged arrays."""
 
 import numpy as np
 import pytest

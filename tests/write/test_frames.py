@@ -1,4 +1,4 @@
-"""Points in data frames, pandas' and Dask's."""
+"""Points in data frames of pandas and Dask."""
 
 import dask.array as da
 import dask.dataframe as dd

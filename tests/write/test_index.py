@@ -1,4 +1,4 @@
-"""Counts stamped into stores of somebody else's: known at every open, and nothing else changes."""
+"""Counts added to stores of other writers: known at every open, and nothing else changes."""
 
 import json
 

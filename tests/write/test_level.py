@@ -1,4 +1,4 @@
-"""A level written by tasks, and what a write leaves at every moment."""
+"""A level written by tasks, and what a write has left at every moment."""
 
 import pickle
 

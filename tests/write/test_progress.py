@@ -1,4 +1,4 @@
-"""Bars: one line of text, in terminals and in Jupyter, for which nothing need be installed."""
+"""Progress bars: one line of text, in terminals and in Jupyter, without further packages."""
 
 import io
 import sys

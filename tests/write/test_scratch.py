@@ -1,4 +1,4 @@
-"""Records that tasks send each other, and what stays of them."""
+"""Records that tasks send each other, and what remains of them."""
 
 import pickle
 

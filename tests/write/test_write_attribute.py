@@ -1,4 +1,4 @@
-"""A new attribute beside the data: aligned with the vertices, read by both packages, visible only when it is whole."""
+"""A new attribute for existing data: aligned with the vertices, read by both packages, visible only when complete."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Metadata and blobs as a 0.7 writer leaves them, in a dict of objects by key."""
+"""Metadata and blobs as a 0.7 writer writes them, in a dict of objects by key."""
 
 import json
 
@@ -39,7 +39,7 @@ def blob(path, payload, *codecs, left_out=False, key="c/0", **more):
 
 
 def read(steps, objects):
-    """Hold a layout's conversation with a dict of objects; also the keys asked for, a list a round."""
+    """Answer a layout's requests from a dict of objects; also returns the keys requested in each round."""
     answers, rounds = None, []
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Metadata as a 0.9 writer leaves them, to be changed by tests; and conversations about metadata."""
+"""Metadata as a 0.9 writer writes them, for tests to change, and answers to requests for them."""
 
 import copy
 
@@ -92,7 +92,7 @@ def places(doc, path=()):
 
 
 def ask(steps, docs):
-    """Hold a generation's conversation with a dict of documents."""
+    """Answer a generation's requests from a dict of documents."""
     answers = None
     while True:
         try:
