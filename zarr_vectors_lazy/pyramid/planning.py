@@ -556,14 +556,11 @@ def _plans(
     opened: OpenStore, data: LevelData, options: PyramidOptions, levels: Sequence[PlannedLevel]
 ) -> list[LevelPlan]:
     first = levels[0].step
-    existing = LevelPlan(step=replace(first, level=options.source, grid=first.fine_grid))
-    return [
-        existing,
-        *(
-            LevelPlan(step=one.step, arrays=one.arrays, attributes=_level_attributes(opened, data, options, one))
-            for one in levels
-        ),
-    ]
+    plans = [LevelPlan(step=replace(first, level=options.source, grid=first.fine_grid))]  # the existing level
+    for one in levels:
+        attributes = _level_attributes(opened, data, options, one)
+        plans.append(LevelPlan(step=one.step, arrays=one.arrays, attributes=attributes))
+    return plans
 
 
 def _level_attributes(opened: OpenStore, data: LevelData, options: PyramidOptions, planned: PlannedLevel) -> Json:

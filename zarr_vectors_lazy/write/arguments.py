@@ -20,6 +20,7 @@ from zarr_vectors_lazy.kernels.bins import Rule, check_rule
 from zarr_vectors_lazy.kernels.routing import extent
 from zarr_vectors_lazy.model.world import meant_unit
 from zarr_vectors_lazy.model.writing import Encoding
+from zarr_vectors_lazy.read.rows import missing_value
 from zarr_vectors_lazy.types import Floats, IntArray, Vertices
 from zarr_vectors_lazy.write.job import Column, Values
 from zarr_vectors_lazy.write.links import joins_objects, several_parents
@@ -138,8 +139,7 @@ def attribute_values(value: Any, name: str) -> Values:
     if not isinstance(array, np.ma.MaskedArray) or array.dtype.kind in "iub":
         return array
     if array.dtype.kind in "fcmM":
-        gone: Any = np.array("NaT", array.dtype) if array.dtype.kind in "mM" else np.nan
-        return np.asarray(array.filled(gone))
+        return np.asarray(array.filled(missing_value(array.dtype)))
     text = array.data.astype(object)
     text[np.ma.getmaskarray(array)] = None
     return np.asarray(text)
@@ -221,9 +221,8 @@ def column_values(column: Any, name: str) -> Values:
     if isinstance(plain, np.dtype) and plain.kind in "iub":
         return np.ma.MaskedArray(column.to_numpy(plain, na_value=plain.type(0)), missing)
     if isinstance(plain, np.dtype) and plain.kind != "O":
-        gone = np.array("NaT", plain)[()] if plain.kind in "mM" else np.nan
-        values: Values = column.to_numpy(plain, na_value=gone) if missing.any() else column.to_numpy(plain)
-        return values
+        gone = {"na_value": missing_value(plain)} if missing.any() else {}
+        return np.asarray(column.to_numpy(plain, **gone))
     values = np.array(column.astype(object), object)
     values[missing] = None
     return values
@@ -264,7 +263,7 @@ def _masked(values: Values, missing: Values) -> Values:
     """Values with missing ones masked, or for floats NaN, for times NaT."""
     if values.dtype.kind in "iub":
         return np.ma.MaskedArray(values, missing)
-    values[missing] = np.array("NaT", values.dtype) if values.dtype.kind in "mM" else np.nan
+    values[missing] = missing_value(values.dtype)
     return values
 
 
