@@ -240,6 +240,8 @@ def arrow_values(value: Any, name: str) -> Values:
     whole = pa.array(value) if hasattr(type(value), "__arrow_c_array__") else pa.chunked_array(value)
     column = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
     kind, types = column.type, pa.types
+    if types.is_dictionary(kind) and types.is_string_view(kind.value_type):  # which Arrow cannot decode itself
+        return np.array(column.to_pylist(), object)
     if types.is_dictionary(kind):
         return arrow_values(column.dictionary_decode(), name)
     if types.is_timestamp(kind) and kind.tz is not None:
