@@ -113,3 +113,10 @@ def test_reference_shows_every_public_name():
     shown = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
     missing = [public for public in zvl.__all__ if not re.search(rf"^::: zarr_vectors_lazy\.{public}$", shown, re.M)]
     assert missing == []
+
+
+def test_items_and_headings_begin_their_own_lines():
+    for page in [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]:
+        text = re.sub(r"^( *```).*?^\1$|`[^`\n]*`|^\|.*?$", "", page.read_text(), flags=re.M | re.S)
+        joined = re.findall(r".*[.:;)] {1,2}(?:- [A-Z]|-$|#{2,}).*|^\w.*\n- .*", text, re.M)
+        assert joined == [], f"{name(page)}: text that was refilled"

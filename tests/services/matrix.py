@@ -1,4 +1,4 @@
-"""The tables of docs/reference/services.md: each cell names the test that shows it.
+"""The tables of docs/reference/services.md: the id of each row and the head of each column name the test of a cell.
 
 ``python -m tests.services.matrix`` prints them again.
 """
@@ -31,15 +31,15 @@ def services(module: ModuleType = test_services) -> str:
     for service in SERVICES:
         cells = [cell(getattr(module, name), service) for name in columns]
         if set(cells) != {ABSENT}:
-            rows.append([f"`{shown(service)}`", service.backend, *cells])
-    return table(["store", "backend", *(name.removeprefix("test_").replace("_", " ") for name in columns)], rows)
+            rows.append([f"`{shown(service)}`", service.backend, f"`{service.name}`", *cells])
+    return table(["store", "backend", "id", *(name.removeprefix("test_").replace("_", " ") for name in columns)], rows)
 
 
 def cell(test, service):
-    """Id of a test as pytest names it, without ``test_``; a dash if the service is not one of its parameters."""
+    """Whether a test runs for a service; a dash if the service is not one of its parameters."""
     if "writable" in inspect.signature(test).parameters and service.name not in names_of(test):
         return ABSENT
-    return f"`{test.__name__.removeprefix('test_')}[{service.name}]`"
+    return "yes"
 
 
 def names_of(test):
@@ -54,10 +54,10 @@ def shown(service):
 
 
 def credentials() -> str:
-    """Return the table of clouds without credentials, and with wrong ones."""
-    columns = tests_of(test_anonymous)
-    rows = [[f"`{way.url}`", way.backend, *(f"`[{name}]`" for _ in columns)] for name, way in WAYS.items()]
-    return table(["store", "backend", *(f"{TITLES[name]}: `{name}`" for name in columns)], rows)
+    """Return the table of clouds without credentials or with wrong ones, and the list of tests that run for each."""
+    rows = [[f"`{way.url}`", way.backend, f"`{name}`"] for name, way in WAYS.items()]
+    tests = [f"- {TITLES[name]}: `{name}`" for name in tests_of(test_anonymous)]
+    return table(["store", "backend", "id"], rows) + "\n\n" + "\n".join(tests)
 
 
 def refusals() -> str:
