@@ -50,7 +50,7 @@ def test_colour_is_the_attribute(goldens):
 
 def test_mesh_is_drawn_by_the_outlines_of_its_faces(surface):
     level = zvl.open_zv(surface)[0]
-    figure = level.sel(z=slice(0, 40)).plot(projection="yz")
+    figure = level.sel(z=slice(0, 40)).plot(projection="y,z")
     faces = level.sel(z=slice(0, 40)).faces.compute()
     edges = {tuple(sorted(pair)) for face in faces.tolist() for pair in zip(face, face[1:] + face[:1], strict=True)}
     assert len(drawn(panels(figure)[0], LineCollection).get_segments()) == len(edges)

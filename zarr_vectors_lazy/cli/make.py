@@ -324,7 +324,8 @@ def shard(
     left = f"{store} is intact, with the cells of some arrays in shards; run the command again to finish"
     with given.leaving(left, run.computing()):
         done = maintenance.shard(store, shard_shape=given.shard_shape(shape), **place.keywords())
-    given.tell(done, json, *(f"{array}: {given.counted(objects, 'object')}" for array, objects in done.items()))
+    objects = given.counted(sum(done.values()), "object")
+    given.tell(done, json, f"{store}: the cells of {given.counted(len(done), 'array')} are now {objects}")
 
 
 def index(store: given.Store, *, place: given.Place, json: given.AsJson = False) -> None:

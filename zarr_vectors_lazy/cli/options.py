@@ -301,6 +301,11 @@ def names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",")]
 
 
+def say_nothing() -> None:
+    """Warn that a selection is empty."""
+    say("zvl: warning: nothing is selected; zvl info shows the bounds of the store", error=True)
+
+
 def counted(number: int, one: str) -> str:
     """``1 chunk``, ``2,000 chunks``."""
     return f"{number:,} {one if number == 1 else 'vertices' if one == 'vertex' else f'{one}s'}"

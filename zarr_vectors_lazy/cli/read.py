@@ -189,7 +189,7 @@ def _count(size: int | None) -> str:
 
 def _digits(values: Any) -> list[str]:
     """Numbers with as many digits as map coordinates need: 4212345.75, not 4.21235e+06."""
-    return [f"{value:.10g}" for value in values]
+    return [f"{value + 0.0:.10g}" for value in values]  # 0, not -0
 
 
 def _lengths(values: Any, units: list[str]) -> str:
@@ -258,7 +258,7 @@ def say_done(done: dict[str, Any]) -> None:
     """Warn about what a file cannot hold, and about a file without vertices."""
     given.say_left_out(done["left_out"])
     if not done["vertices"]:
-        given.say("zvl: warning: nothing is selected; zvl info shows the bounds of the store", error=True)
+        given.say_nothing()
 
 
 def export(
@@ -289,7 +289,7 @@ Color = Annotated[
     str | None, typer.Option("--color", "-c", help="Attribute of vertices or objects, object_id, or red,green,blue.")
 ]
 Projection = Annotated[
-    str | None, typer.Option("--projection", "-p", help="Two axes, such as xz; by default all pairs.")
+    str | None, typer.Option("--projection", "-p", help="Two axes, such as xz or lon,lat; by default all pairs.")
 ]
 
 Robust = Annotated[bool, typer.Option("--robust", help="Spread colours from the 2nd to the 98th percentile.")]
@@ -321,6 +321,8 @@ def plot(
         figure.savefig(out)
     except OSError as error:
         raise SelectionError(f"{out} cannot be written: {error.strerror}") from error
+    if figure.get_suptitle().endswith(" 0 vertices"):
+        given.say_nothing()
     given.say(f"{out}: {figure.get_suptitle()}", error=True)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from zarr_vectors_lazy.convert.xarray import object_dataset, told_attrs
 from zarr_vectors_lazy.display import naturally
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError, optional
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, listed, optional
 from zarr_vectors_lazy.model.levels import StoreMeta
 from zarr_vectors_lazy.plan.selection import OBJECT_ID, missing_in
 from zarr_vectors_lazy.read.columns import attribute_array, coding_of, column_of, vertices_array
@@ -284,7 +284,7 @@ def panels_of(store: StoreMeta, projection: str | Sequence[str] | None) -> list[
     Parameters
     ----------
     projection
-        Names of two axes, ``("x", "z")`` or ``"xz"``.
+        Names of two axes, ``("x", "z")``, ``"x,z"`` or ``"xz"``.
 
     Raises
     ------
@@ -294,9 +294,11 @@ def panels_of(store: StoreMeta, projection: str | Sequence[str] | None) -> list[
     axes = list(store.world.shown[1])
     if projection is None:
         return list(combinations(range(min(len(axes), 3)), 2)) or [(0, 0)]
-    names = [name if name in axes else name.lower() for name in projection]
+    parts = projection.split(",") if isinstance(projection, str) and "," in projection else projection
+    names = [name if name in axes else name.lower() for name in parts]
     if len(names) != 2 or any(name not in axes for name in names):
-        raise SelectionError(f"projection must name two of the axes {axes}, found {projection!r}")
+        pair = f", such as {','.join(axes[:2])}"
+        raise SelectionError(f"projection must name two of the axes {listed(axes)}{pair}; found {projection!r}")
     return [(axes.index(names[0]), axes.index(names[1]))]
 
 
