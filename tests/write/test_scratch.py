@@ -91,6 +91,17 @@ def test_runs_of_more_numbers_than_receivers(scratch):
     assert [receive(scratch, rows, i)["number"].tolist() for i in (0, 1)] == [[0, 1, 3, 4], [2, 5]]
 
 
+def test_what_one_sends_to_one_is_not_copied(scratch):
+    batch = RecordBatch(records(7, 8, 9), np.asarray([2, 2, 2]))
+    runs = batch.runs(MAIL.receivers)
+    assert runs.records is batch.records
+    send(scratch, MAIL, 0, runs)
+    index(scratch, 1)
+    found = receive(scratch, MAIL, 2)
+    assert found["number"].tolist() == [7, 8, 9]
+    assert found.base is not None
+
+
 def test_what_is_short_is_told(scratch):
     sent(scratch, 0, [1, 1])
     index(scratch, 1)

@@ -163,7 +163,8 @@ class RecordBatch:
         counts = np.bincount(self.to, minlength=receivers)
         some = np.flatnonzero(counts)
         table = np.stack([some, np.cumsum(counts)[some]], axis=1).astype(np.int64)
-        return Runs(self.records.take(stable_order(self.to, receivers)), table)
+        records = self.records if len(some) == 1 else self.records.take(stable_order(self.to, receivers))
+        return Runs(records, table)
 
 
 Work: TypeAlias = Callable[..., tuple[tuple[RecordBatch | Runs, ...], Any]]
@@ -268,12 +269,15 @@ def received(scratch: Scratch, exchange: Exchange, first: int, last: int, *, nam
     (raw,) = scratch.get([(index, head + begin * RUN.itemsize, head + end * RUN.itemsize)])
     runs, size = np.frombuffer(raw, RUN), exchange.dtype.itemsize
     ends = np.concatenate([[0], np.cumsum(runs["stop"] - runs["start"])])
-    found = np.empty(int(ends[-1]), exchange.dtype)
-    into, at = found.view(np.uint8), 0
     wanted = [(f"{exchange.name}/{sender}", start * size, stop * size) for sender, start, stop in runs.tolist()]
-    for part in scratch.get(wanted):
-        into[at : at + len(part)] = np.frombuffer(part, np.uint8)
-        at += len(part)
+    if len(wanted) == 1:  # a copy of many records costs as much as reading them
+        found = np.frombuffer(next(scratch.get(wanted)), exchange.dtype)
+    else:
+        found = np.empty(int(ends[-1]), exchange.dtype)
+        into, at = found.view(np.uint8), 0
+        for part in scratch.get(wanted):
+            into[at : at + len(part)] = np.frombuffer(part, np.uint8)
+            at += len(part)
     stops = ends[bounds - begin]
     some = np.flatnonzero(np.diff(stops))
     return Runs(found, np.stack([first + some, stops[some + 1]], axis=1).astype(np.int64))
