@@ -293,3 +293,21 @@ def test_a_whole_tck_file_may_say_another_number(tmp_path):
     (tmp_path / "a.tck").write_bytes(whole[:-12])
     with pytest.raises(FileError, match="end-of-file marker"):
         zvl.ingest(tmp_path / "a.tck", tmp_path / "b.zv")
+
+
+def test_tck_keeps_headers_of_mrtrix(tmp_path):
+    """Its keys repeat (one for each region), and its commands and times have colons."""
+    own = ["command_history: tckgen a:b c", "command_history: tckedit", "roi: seed a.mif", "roi: include b:c", "e: "]
+    nibabel.streamlines.save(Tractogram(LINES, affine_to_rasmm=np.eye(4)), str(tmp_path / "a.tck"))
+    head, _, body = (tmp_path / "a.tck").read_bytes().partition(b"END\n")
+    keys = [line for line in head.decode().splitlines() if not line.startswith("file")]
+    text = "\n".join([*keys, *own, "file: . 400", "END\n"]).encode()
+    (tmp_path / "a.tck").write_bytes(text.ljust(400, b"\0") + body)
+    zvl.ingest(tmp_path / "a.tck", tmp_path / "a.zv", chunk_shape=5)
+    for name in ("b.tck", "c.tck.gz"):
+        zvl.open_zv(tmp_path / "a.zv")[0].to_file(tmp_path / name)
+        found = nibabel.streamlines.load(tmp_path / name)
+        assert all(np.array_equal(x, y) for x, y in zip(found.streamlines, LINES, strict=True))
+        assert found.header["nb_streamlines"] == len(LINES)
+    head = (tmp_path / "b.tck").read_bytes().partition(b"END\n")[0].decode().splitlines()
+    assert [line for line in head if line in own] == own

@@ -10,7 +10,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -170,7 +170,7 @@ def _narrow(values: Values) -> Values:
 def _tck_header(header: Mapping[str, Any]) -> dict[str, str]:
     """Keys of a TCK file's header that describe how it was made, rather than its layout."""
     own = ("magic_number", "datatype", "file", "count", "endianness", "nb_streamlines", "voxel_to_rasmm")
-    return {str(k): v for k, v in header.items() if isinstance(v, str) and k not in own and not k.startswith("_")}
+    return {k: str(v) for k, v in header.items() if k not in own and not k.startswith("_")}
 
 
 def _space(space: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -385,13 +385,19 @@ def save_trk(out: Outgoing, path: Path) -> int:
 
 
 def save_tck(out: Outgoing, path: Path) -> int:
-    """Write MRtrix streamlines."""
-    tracts = library("nibabel.streamlines", "nibabel")
+    """Write MRtrix streamlines, with headers that nibabel would refuse: keys that repeat, colons in values."""
     paths, stated = _tracts(out)
     out.leave(*(["crs"] if out.crs and not stated.items() <= _space(None).items() else []))
-    lines = _sequence(paths.vertices.astype(np.float32), paths)
-    header = {key: str(value) for key, value in header_of(out, "tck").items()}
-    tracts.TckFile(tracts.Tractogram(lines, affine_to_rasmm=np.eye(4)), header).save(str(path))
+    lengths = np.diff(paths.offsets)
+    lines = [f"{key}: {line}" for key, text in _tck_header(header_of(out, "tck")).items() for line in text.split("\n")]
+    head = "\n".join(["mrtrix tracks", *lines, "datatype: Float32LE", f"count: {len(lengths)}", "file: . "]).encode()
+    start = next(n for n in count(len(head)) if len(head) + len(f"{n}\nEND\n") <= n)
+    rows = np.full((len(paths.vertices) + len(lengths) + 1, 3), np.nan, "<f4")  # NaN ends a line, and infinity the file
+    rows[np.arange(len(paths.vertices)) + np.repeat(np.arange(len(lengths)), lengths)] = paths.vertices
+    rows[-1] = np.inf
+    with library("nibabel.openers", "nibabel").Opener(str(path), "wb") as file:
+        file.write((head + f"{start}\nEND\n".encode()).ljust(start, b"\0"))
+        file.write(rows.data.cast("B"))
     return len(paths.vertices)
 
 
