@@ -326,3 +326,30 @@ def test_pandas_reads_what_is_written(level, tmp_path):
     frame = pd.read_csv(tmp_path / "a.csv", keep_default_na=False)
     assert sorted(frame["kind"]) == ["", " c", "NA", 'a,"b"']
     assert sorted(frame["object_id"]) == [7, 7, 40, BIG]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x;y;size;note\n1,5;2,0;1,25e3;3,4\n-4,0;,5;;a",
+        '# made by a, b\n# 2026\nx,y,size,note\n1.5,2,1250,"3,4"\n-4,.5,,a\n',
+        '# x,y,size,note\n1.5,2,1250,"3,4"\n-4,.5,,a\n',
+        "x|y|size|note\n1.5|2|1250|3,4\n-4|.5||a\n",
+        "x;y;size;note\n1.5;2;1250;3,4\n-4;.5;;a\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_flavours_of_csv(tmp_path, text, encoding):
+    """Decimal commas between semicolons, comments, bars, names after #, and what spreadsheets save as Unicode."""
+    (tmp_path / "a.csv").write_bytes(text.encode(encoding))
+    zvl.ingest(tmp_path / "a.csv", tmp_path / "a.zv", chunk_shape=50)
+    frame = zvl.open_zv(tmp_path / "a.zv")[0].to_dask_dataframe().compute().sort_values("x", ascending=False)
+    assert frame[["x", "y"]].to_numpy().tolist() == [[1.5, 2], [-4, 0.5]]
+    assert frame["size"].fillna(-1).tolist() == [1250, -1]
+    assert frame["note"].tolist() == ["3,4", "a"]
+
+
+def test_a_point_among_decimal_commas_is_no_number(tmp_path):
+    (tmp_path / "a.csv").write_text("x;y;v\n1,5;2,5;3\n4,5;5,5;1.234,5\n")
+    zvl.ingest(tmp_path / "a.csv", tmp_path / "a.zv", chunk_shape=50)
+    assert sorted(zvl.open_zv(tmp_path / "a.zv")[0].attributes["v"].compute()) == ["1.234,5", "3"]

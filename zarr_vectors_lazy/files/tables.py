@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -29,36 +29,68 @@ MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "<NA>", "null", "NULL"
 """Words for a missing value in a CSV column of numbers; in a column of text, an empty unquoted field is missing."""
 MOST_EXACT = 2**53
 BATCH_ROWS = 250_000
+HEAD_NBYTES = 1 << 18
+DECIMAL = re.compile(r"[+-]?\d*([.,])\d+(?:[eE][+-]?\d+)?")
 LINES = 50_000  # bytes of CSV that are in memory as text at a time
+
+
+class Flavour(NamedTuple):
+    """How a CSV file is written."""
+
+    delimiter: str
+    encoding: str = "utf8"
+    skipped: int = 0
+    comma: bool = False
+    """Whether numbers have a decimal comma."""
 
 
 def load_csv(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
     """Read text with a line of names, separated by commas, or else by tabs or semicolons; twice, to find the types."""
     types: dict[str, Any] = {}
     batches = 0
-    for batch in _csv_batches(path):
+    flavour = _flavour(path)
+    for batch in _csv_batches(path, flavour):
         batches += 1
-        _narrow_types(types, batch)
+        _narrow_types(types, batch, flavour.comma)
     if not batches:
         raise FileError("it has no vertices")
     chosen = {name: _chosen(kinds) for name, kinds in types.items()}
-    for batch in _csv_batches(path):
-        columns = {name: _typed(batch.column(at), chosen[name]) for at, name in enumerate(batch.schema.names)}
+    for batch in _csv_batches(path, flavour):
+        columns = {
+            name: _typed(batch.column(at), chosen[name], flavour.comma) for at, name in enumerate(batch.schema.names)
+        }
         yield points_of(columns, asked)
 
 
-def _csv_batches(path: Path) -> Iterator[Any]:
+def _text(path: Path) -> Any:
+    kind = "gzip" if path.name.lower().endswith(".gz") else None
+    return library("pyarrow").input_stream(str(path), compression=kind)
+
+
+def _flavour(path: Path) -> Flavour:
+    """What the beginning of a CSV file shows; lines before the names that begin with # are comments."""
+    with _text(path) as file:
+        head = file.read(HEAD_NBYTES)
+    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    lines = re.split(r"\r\n|\r|\n", head.decode(encoding, "replace"))
+    skipped = next((at for at, line in enumerate(lines) if line.strip() and not line.startswith("#")), 0)
+    tabs = path.name.lower().removesuffix(".gz").endswith(".tsv")
+    bare = re.sub(r'"[^"]*"', "", lines[skipped])
+    delimiter = next((one for one in ("\t,;|" if tabs else ",\t;|") if one in bare), ",")
+    if skipped and lines[skipped - 1].count(delimiter) == bare.count(delimiter):
+        skipped -= 1  # these are the names
+    fields = [field.strip().strip('"') for line in lines[skipped + 1 :] for field in line.split(delimiter)]
+    decimals = {found[1] for found in map(DECIMAL.fullmatch, fields if delimiter == ";" else ()) if found}
+    return Flavour(delimiter, encoding.removesuffix("-sig"), skipped, decimals == {","})
+
+
+def _csv_batches(path: Path, flavour: Flavour) -> Iterator[Any]:
     """Record batches whose columns are all text, null where a field is empty and not quoted."""
     arrow, csv = library("pyarrow"), library("pyarrow.csv", "pyarrow")
-    tabs = path.name.lower().removesuffix(".gz").endswith(".tsv")
-    kind = "gzip" if path.name.lower().endswith(".gz") else None
-    read = csv.ReadOptions(block_size=BLOCK_NBYTES)
-    for delimiter in "\t,;" if tabs else ",\t;":
-        parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-        with arrow.input_stream(str(path), compression=kind) as file:
-            head = csv.open_csv(file, read, parse).schema.names
-        if len(head) > 1:
-            break
+    read = csv.ReadOptions(block_size=BLOCK_NBYTES, skip_rows=flavour.skipped, encoding=flavour.encoding)
+    parse = csv.ParseOptions(delimiter=flavour.delimiter, newlines_in_values=True)
+    with _text(path) as file:
+        head = csv.open_csv(file, read, parse).schema.names
     twice = sorted({name for name in head if head.count(name) > 1})
     if twice:
         raise FileError(f"columns {listed(twice)} occur more than once")
@@ -68,19 +100,21 @@ def _csv_batches(path: Path) -> Iterator[Any]:
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
-    with arrow.input_stream(str(path), compression=kind) as file, csv.open_csv(file, read, parse, convert) as batches:
+    names = [name.strip() for name in head]
+    names[0] = names[0].lstrip("# ") or names[0]
+    with _text(path) as file, csv.open_csv(file, read, parse, convert) as batches:
         for batch in batches:
             if batch.num_rows:
-                yield batch.rename_columns([name.strip() for name in head])
+                yield batch.rename_columns(names)
 
 
-def _narrow_types(types: dict[str, list[Any] | None], batch: Any) -> None:
+def _narrow_types(types: dict[str, list[Any] | None], batch: Any, comma: bool) -> None:
     """Keep, of the types of each column, those that it can have; None until it has values."""
     arrow = library("pyarrow")
     times = map(arrow.timestamp, ("s", "ms", "us", "ns"))
     every = [arrow.int64(), arrow.uint64(), arrow.float64(), arrow.bool_(), *times]
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        values = _without_words(column).drop_null()
+        values = _without_words(column, comma).drop_null()
         known = types.setdefault(name, None)
         if len(values):
             types[name] = [kind for kind in (every if known is None else known) if _casts(values, kind)]
@@ -97,10 +131,12 @@ def _casts(values: Any, kind: Any) -> bool:
     return True
 
 
-def _without_words(column: Any) -> Any:
-    """Column of text without surrounding spaces, null where it is a word for missing."""
+def _without_words(column: Any, comma: bool) -> Any:
+    """Column of text without surrounding spaces, decimal commas as points, null where it is a word for missing."""
     arrow, compute = library("pyarrow"), library("pyarrow.compute", "pyarrow")
     trimmed = compute.utf8_trim_whitespace(column)
+    if comma:  # 1.234 is no number then: it may be a thousand
+        trimmed = compute.replace_substring(compute.replace_substring(trimmed, ".", ";"), ",", ".")
     return compute.if_else(compute.is_in(trimmed, arrow.array(MISSING)), None, trimmed)
 
 
@@ -109,11 +145,11 @@ def _chosen(kinds: list[Any] | None) -> Any:
     return arrow.float64() if kinds is None else next(iter(kinds), arrow.string())
 
 
-def _typed(column: Any, kind: Any) -> Any:
+def _typed(column: Any, kind: Any, comma: bool) -> Any:
     arrow, compute = library("pyarrow"), library("pyarrow.compute", "pyarrow")
     if arrow.types.is_string(kind):
         return column
-    values = _without_words(column)
+    values = _without_words(column, comma)
     if arrow.types.is_floating(kind):
         long = compute.filter(values, compute.match_substring_regex(values, r"^[+-]?\d{16,}$"))
         large = [text for text in long.drop_null().to_pylist() if abs(int(text)) > MOST_EXACT]
