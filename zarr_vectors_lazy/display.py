@@ -328,24 +328,23 @@ def _condition_text(view: "LevelView", condition: Condition) -> str:
     if condition.passes is not None:
         coding = view.data.attribute(condition.names[0]).spec.dictionary
         assert coding is not None
-        return _one_of(names, coding.categories[condition.passes].tolist()) + _or_missing(test)
+        return _one_of(names, coding.categories[condition.passes].tolist(), test)
     if isinstance(test, Between):
         ends = (f"{test.lo} <= " if test.lo is not None else "", f" <= {test.hi}" if test.hi is not None else "")
         return f"{ends[0]}{names}{ends[1]}" if any(ends) else f"{names} is there"
     if isinstance(test, AnyOf):
-        return _one_of(names, test.values.tolist()) + _or_missing(test) if len(test.values) else f"{names} is missing"
+        return _one_of(names, test.values.tolist(), test)
     if isinstance(test, Picks):
         return f"{len(test.rows):,} rows"
     return f"{getattr(test, '__name__', 'function').replace('<lambda>', 'function')}({names})"
 
 
-def _one_of(name: str, values: list[Any]) -> str:
-    values = in_order(values)
-    return f"{name} = {values[0]}" if len(values) == 1 else f"{name} in [{some(values)}]"
-
-
-def _or_missing(test: object) -> str:
-    return " or missing" if isinstance(test, AnyOf) and test.missing else ""
+def _one_of(name: str, values: list[Any], test: object) -> str:
+    values, missing = in_order(values), isinstance(test, AnyOf) and test.missing
+    if not values:
+        return f"{name} is missing" if missing else f"{name} has no such value"
+    text = f"{name} = {values[0]}" if len(values) == 1 else f"{name} in [{some(values)}]"
+    return f"{text} or missing" if missing else text
 
 
 def _level_rows(level: "ZVLevel") -> Rows:

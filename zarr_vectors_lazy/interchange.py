@@ -227,8 +227,8 @@ def ingest(
     chunk_shape, bin_shape
         (D,) edge lengths, or one for all axes; None for suggested ones.
     axes
-        For tables, the columns that hold positions; for other files, the names of the axes. None for x, y, z, w, in
-        lower or upper case.
+        For tables, the columns that hold positions, as a list or as ``"lon,lat"``; for other files, the names of the
+        axes. None for x, y, z, w, in lower or upper case.
     unit
         Unit of the positions, if the file does not state it.
     columns
@@ -268,6 +268,8 @@ def ingest(
     >>> done["vertex_count"], zvl.open_zv("points.zarrvectors")[0].attribute_names
     (2, ('mass',))
     """
+    axes = axes.split(",") if isinstance(axes, str) and "," in axes else axes
+    columns = columns.split(",") if isinstance(columns, str) else columns
     asked = LoadOptions(
         axes=None if axes is None else tuple(axes),
         columns=None if columns is None else tuple(columns),

@@ -218,7 +218,7 @@ LEGAL = {
     "a cell that is not listed",
     "categories without encoding",
     "a level that the root does not name",
-    "a wrong vertex_count",  # as edits leave it: only counts of our own are held to be right
+    "a wrong vertex_count",  # what edits leave: only counts that we write are trusted
     "fewer vertices than stated",
 }
 

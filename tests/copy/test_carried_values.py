@@ -10,8 +10,8 @@ import pytest
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.errors import FormatError
 
-A = 720575940631797753  # float64 holds neither it nor those beside it
-SIZES = np.array(["low", "mid", "high"])  # an order that is not that of the letters
+A = 720575940631797753  # float64 holds neither it nor its neighbours
+SIZES = np.array(["low", "mid", "high"])  # not in alphabetical order
 
 
 def edit(path, array, change):
@@ -104,7 +104,7 @@ def rows_of(path, **selection):
     for name in ("text", "size", "ids", "seen", "big", "small", "flag", "pairs_0", "pairs_1", "when"):
         column = frame[name]
         found[name] = [None if gone else value for gone, value in zip(column.isna(), column.tolist(), strict=True)]
-    found["seen"] = [value or None for value in found["seen"]]  # chunks without codes, which have none for missing
+    found["seen"] = [value or None for value in found["seen"]]  # chunks without codes, which have no code for missing
     keys = map(tuple, part.vertices.compute().tolist())
     return {key: {name: found[name][row] for name in found} for row, key in enumerate(keys)}
 

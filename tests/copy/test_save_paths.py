@@ -130,7 +130,7 @@ def test_selections(made, tmp_path, name):
     assert_same_files(tmp_path / "new", tmp_path / "hand")
 
 
-# Stores of others tell no sizes; the last three have paths that go through a vertex again, or share it with others.
+# Stores of other writers state no sizes; in the last three, paths use a vertex twice, or share it with others.
 ELSEWHERE = [
     ("tracts-0.9", 0),
     ("tracts-0.7", 0),
@@ -177,7 +177,7 @@ def test_what_a_box_reads(made, tmp_path, monkeypatch):
     touched = {tuple(key) for key in part.chunk_keys}
     assert len(touched) < level.chunk_count
     assert {cell[1:] for cell in cells} == touched
-    # Fragment indexes once more, beforehand: where a vertex is along its path is known when all were seen.
+    # Fragment indexes are read once more first: only then is the place of a vertex along its path known.
     twice = {cell for cell in cells if cells.count(cell) > 1}
     assert {cell[0] for cell in twice} == {"vertex_fragments"}
     assert len(cells) == len(set(cells)) + len(touched)

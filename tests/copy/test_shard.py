@@ -20,7 +20,7 @@ from zarr_vectors_lazy.storage.requests import counting
 
 @pytest.fixture
 def tamper(goldens, variety, tmp_path):
-    def make(name):  # all of it: what is deleted through a link is gone from the golden store
+    def make(name):  # a full copy: deleting through a link would delete from the golden store
         golden = goldens[name].path if name in goldens else variety(name)
         return Copy(Path(shutil.copytree(golden, tmp_path / name)))
 

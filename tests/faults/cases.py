@@ -66,7 +66,7 @@ HOWS = ("object", "obstore-s3", "fsspec-s3", "obstore-http", "fsspec-http")
 OF_OBJECTS = ("slow", "error", "denied", "missing", "empty", "truncated", "flipped", "garbage", "shifted", "whole")
 OF_SERVERS = ("slow", "500", "503", "429", "reset", "reset in body", "truncated", "silent", "stalled", "missing",
               "denied", "short", "empty", "flipped", "garbage", "whole", "other range")  # fmt: skip
-UNSEEN = {"flipped", "garbage"}  # without a checksum nobody can tell one float from another
+UNSEEN = {"flipped", "garbage"}  # without a checksum no reader can detect another float
 LIMIT_S = 60
 SMALL_NBYTES = 60_000  # packed
 IMPATIENT = {

@@ -18,7 +18,7 @@ from zarr_vectors_lazy.errors import ZVError
 from zarr_vectors_lazy.files.formats import FORMATS
 
 READ = {one.name: one for one in FORMATS if one.reads}
-LARGE = ("LAS", "LAZ", "TRX")  # memory is taken for what a header says, before it is found out
+LARGE = ("LAS", "LAZ", "TRX")  # memory is allocated for what a header states, before that turns out to be wrong
 MIB = 2**20
 WORDS = (b"", b"nan", b"-1", b"0", b"1e400", b"99999999999", b"99999999999999999999", b"0x1", b"1/2/3", b"{}", b"''")
 TEXTS = {

@@ -111,7 +111,7 @@ def library(name):
             warnings.simplefilter("ignore")
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if name not in HEAVY or error.name != name:  # CI installs it, or it is there and does not work
+        if name not in HEAVY or error.name != name:  # CI installs it, or it is installed and does not work
             raise
         pytest.skip(f"no {name}")
 

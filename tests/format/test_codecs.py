@@ -97,7 +97,7 @@ def zstd_frame(descriptor, fields, payload):
     [
         (0x00, b"\x58", False),  # window descriptor, no size: what streaming writers give
         (0x20, bytes([108]), True),
-        (0x40, b"\x58" + struct.pack("<H", 0), False),  # 256, which is wrong here: left to the decoder
+        (0x40, b"\x58" + struct.pack("<H", 0), False),  # 256, which is wrong here: the decoder finds out
         (0x80, b"\x58" + struct.pack("<I", 108), True),
         (0xC0, b"\x58" + struct.pack("<Q", 108), True),
         (0xA0, struct.pack("<I", 108), True),

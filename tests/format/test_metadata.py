@@ -122,7 +122,7 @@ def test_impossible_values_are_named(field, value):
 )
 def test_multiscales_that_are_none(path, value, named):
     doc = changed(root_doc(), ("attributes", "multiscales", *path), value)
-    if named == "scale":  # level 0 has a translation, which is looked at first
+    if named == "scale":  # level 0 has a translation, which is checked first
         doc = changed(doc, ("attributes", "multiscales", 0, "datasets", 0, "coordinateTransformations", 1))
     with pytest.raises(FormatError, match=named):
         root(doc)
@@ -140,7 +140,7 @@ def test_too_few_numbers_are_noticed():
         ([dataset("0", [1, 1]), dataset("1", [2, 4])], {0: [10, 20.5], 1: [20, 82]}),
         ([dataset("0"), dataset("1")], {0: [10, 20.5], 1: [10, 20.5]}),
         ([dataset("0", [1, 1], [9, 9])], {0: [10, 20.5]}),  # level 0 has the base bin
-        ([dataset("0", [1, 1], [2.5, 10.25])], {0: [5, 20.5]}),  # unless it tells one that makes the chunks
+        ([dataset("0", [1, 1], [2.5, 10.25])], {0: [5, 20.5]}),  # unless it names one that defines the chunks
         ([dataset("3", [1, 1], [9, 9])], {3: [18, 18]}),
         ([dataset("1", [2, 2], [0, 4])], {1: [10, 20.5]}),
         ([dataset("x"), dataset("-1"), dataset("01"), dataset("1.0"), {}], {}),

@@ -139,7 +139,7 @@ def complete(inline):
         parts = path.split("/")
         for depth in range(1, len(parts)):
             nodes.setdefault("/".join(parts[:depth]), {"zarr_format": 3, "node_type": "group", "attributes": {}})
-    inline["metadata"] = dict(sorted(nodes.items()))  # Zarr wants a group before what is in it
+    inline["metadata"] = dict(sorted(nodes.items()))  # Zarr needs a group before its contents
     inline["zarr_vectors_lazy"] = {"complete": True}
 
 

@@ -187,7 +187,7 @@ def test_geometries_without_edges_or_faces(open_at):
 
 def test_explain_tells_bytes_of_reads_that_another_opening_shares(open_at):
     first = open_at("tracts-0.9")[0].compute_chunk_sizes()
-    alive = first.vertices  # its reads are those of any other opening of the place
+    alive = first.vertices  # its reads are shared with other opens of the same place
     again = open_at("tracts-0.9")[0].compute_chunk_sizes()
     assert again.explain().nbytes == first.explain().nbytes is not None
     assert alive.shape == again.vertices.shape

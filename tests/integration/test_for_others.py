@@ -128,7 +128,7 @@ def test_skeletons_say_that_their_pieces_are_linked(tmp_path):
 @pytest.mark.parametrize("said", [-1, -2])
 def test_owners_of_others_may_be_nobody_or_several(tmp_path, said):
     """What the reference's index says of fragments that no object names, or several do."""
-    ids = np.arange(17000) * 2  # so many manifests that the column is fewer requests
+    ids = np.arange(17000) * 2  # so many manifests that the column takes fewer requests
     write(tmp_path, ids)
     old, new = (tmp_path / "0/fragment_attributes" / name for name in ("segment_id", "object_id"))
     old.rename(new)

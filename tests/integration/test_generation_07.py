@@ -121,7 +121,7 @@ def test_the_mark_of_completeness_is_none_of_zarrs_business(neuron07):
     assert group["0/vertices/0.3.3"].dtype == np.uint8
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        zarr.consolidate_metadata(neuron07.path)  # makes them incomplete, and takes the mark away
+        zarr.consolidate_metadata(neuron07.path)  # makes them incomplete, and removes the mark
     assert "zarr_vectors_lazy" not in neuron07.read()["consolidated_metadata"]
 
 

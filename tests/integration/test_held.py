@@ -255,5 +255,7 @@ def test_workers_look_for_themselves(tmp_path, client):
     client.compute(values + 0).result()
     time.sleep(3)
     write(tmp_path, 1)
-    with pytest.raises(FormatError, match=REPLACED):  # blocks of `values` the scheduler may still have: none is read
+    with pytest.raises(
+        FormatError, match=REPLACED
+    ):  # blocks of `values` that the scheduler may still hold: none is read
         client.compute(vertices + 1).result()

@@ -18,7 +18,7 @@ PACKED = {path.name.removesuffix(".zarrvectors.zip"): path for path in sorted(DA
 GOLDEN = ["cloud-0.7", "neuron-0.7", "tracts-0.7"]
 VARIETY = [name for name in PACKED if name not in GOLDEN]
 SAMPLE = [*GOLDEN, *VARIETY[::6], "graph-values-lost-0.7", "zeros-0.7"]
-# The reference's validator wants bins that divide chunks at every level; its 0.2.0 built this one otherwise.
+# The reference's validator requires bins that divide chunks at every level; its 0.2.0 built this one differently.
 UNDIVIDED = {"pyramid-points-0.7"}
 
 

@@ -185,7 +185,7 @@ def test_levels_that_are_there_are_not_touched_unless_asked(tmp_path, sources):
         zvl.build_pyramid(path, factors=[(4, 1)])
     with pytest.raises(StoreError, match="level 2 already exists"):
         zvl.coarsen_level(path, 0, 2)
-    with pytest.raises(NotFoundError, match="no attribute 'speling'"):  # first, as overwriting would not mend it
+    with pytest.raises(NotFoundError, match="no attribute 'speling'"):  # first, because overwriting would not repair it
         zvl.build_pyramid(path, factors=[(4, 1)], aggregate={"speling": "mean"})
     assert files(path) == before
 

@@ -43,7 +43,7 @@ def test_what_metadata_tell_is_free(copy):
         repr(store), store._repr_html_(), store.bounds, store.attrs
         for level in store:
             repr(level), level._repr_html_(), level.vertex_count, level.chunk_keys, level.chunk_bounds, level.bounds
-    # Of generation 0.7 only a listing tells what chunks there are: one for each level, once.
+    # In generation 0.7 only a listing shows the chunks: one for each level, once.
     assert counts.requests == lists_of(counts) == (0 if copy.lists_chunks else len(store.levels))
 
 

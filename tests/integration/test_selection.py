@@ -59,7 +59,7 @@ def test_whole_objects(golden, open_at, whole, q):
         mask = known.of_objects(touching)
         part = level.sel(bbox=(lo, hi), whole_objects=True)
         check(store, part, known, mask)
-        # A vertex that several objects share on a coarse level is selected with any of them, which selects no others.
+        # A vertex that several objects share on a coarse level is selected with any of them, but not the others.
         assert part.objects.ids.tolist() == touching
         few = picked(known.ids, 3)
         narrow = level.sel(bbox=(lo, hi), whole_objects=True, objects=few)

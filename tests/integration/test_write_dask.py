@@ -36,7 +36,7 @@ CASES = {
     "double": {"dtype": "f8", "axes": ("z", "y", "x"), "units": "nm", "crs": "local"},
 }
 
-WAITING = 2 * -(-ROWS // BLOCK) + 1  # puts of what waits: rows and a table of each block, and an index
+WAITING = 2 * -(-ROWS // BLOCK) + 1  # puts of waiting data: rows and a table for each block, and an index
 
 
 @pytest.fixture(autouse=True)

@@ -57,7 +57,7 @@ def cut(values, blocks, known):
     array = da.from_array(values, chunks=(blocks, *values.shape[1:]))
     if known:
         return array
-    # Not by a mask: where a block is empty, Dask 2026.8 gives the others twice.
+    # Not by a mask: if a block is empty, Dask 2026.8 returns the others twice.
     return da.Array(array.dask, array.name, ((np.nan,) * len(blocks), *array.chunks[1:]), array.dtype)
 
 

@@ -256,7 +256,7 @@ def test_overtaken_while_it_deletes(tmp_path, monkeypatch, alone):
     error = race(path, third)
     assert isinstance(error, StoreError)
     missing = set(alone) - set(files(path))
-    assert missing <= set(seen[2].keys)  # what was under way; that chunk is an error, not another value
+    assert missing <= set(seen[2].keys)  # requests that were in flight; that chunk is an error, not another value
     if any("/vertices/c/" in key for key in missing):
         with pytest.raises(zvl.errors.CorruptChunkError):
             zvl.open_zv(path)[0].vertices.compute()

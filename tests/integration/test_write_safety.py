@@ -126,7 +126,7 @@ def read_member(root, array):
     return True
 
 
-# Of programs of others; ours read `objects.ids`.
+# For other programs; ours read `objects.ids`.
 UNREAD = {"0/link_fragments", "0/object_attributes/segment_id", "0/object_attributes/vertex_count"}
 
 
@@ -194,7 +194,7 @@ def test_on_every_backend(place):
     # A put for each chunk of 4 arrays, their documents and those of groups, the root twice, and manifests and counts of
     # objects' vertices, each with its document.
     assert counts.by_kind["put"] == 4 * level.chunk_count + 4 + 5 + 2 + 2 + 2
-    # The place is looked at and listed, and its root read with each of three batches of puts, and for the last.
+    # The place is checked and listed, and its root is read with each of three batches of puts and for the last one.
     assert counts.by_kind.total() - counts.by_kind["put"] == 2 + 1 + 2 + 1
     with pytest.raises(StoreError, match="a Zarr Vectors store is here already"):
         zvl.write_points(path, POINTS, chunk_shape=1, **options)

@@ -99,7 +99,7 @@ def test_a_cluster_that_loses_a_worker_writes_the_same(tmp_path, expected):
             workers = client.run(os.getpid).values()
             written = client.compute(made)
             time.sleep(delay_s)
-            if not written.done():  # afterwards the result may be lost, and the store is in the way of another run
+            if not written.done():  # later the result may be lost, and the finished store blocks another run
                 os.kill(min(workers), signal.SIGKILL)
             written.result(timeout=120)
             assert_same_files(tmp_path / "trees", expected / "trees")

@@ -40,7 +40,7 @@ def test_some_rows_are_taken_without_a_copy_of_all(order):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found.tolist() == [values[row].tolist() for row in rows]
-    assert peak < values.nbytes / 12  # what other threads of the process allocate meanwhile is counted too
+    assert peak < values.nbytes / 12  # allocations of other threads are counted too
 
 
 @pytest.mark.parametrize(("dtype", "edge"), [("f4", 0.3), ("f8", 0.1), ("f4", 40.0), ("f4", 3e-3)])

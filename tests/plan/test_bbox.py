@@ -64,7 +64,7 @@ def test_boxes_are_exact(case, extra_axis):
     in_box = ((points >= lo) & (points <= hi)).all(axis=1)
     for coords in both_rules(points, shape, bins):
         keys = coords.astype(np.int64)
-        if extra_axis:  # the attribute by which chunks are cut comes first and is no matter
+        if extra_axis:  # the attribute by which chunks are cut comes first and does not matter
             keys = np.concatenate([np.arange(len(keys))[:, None], keys], axis=1)
         touched, inside = chunks_in_box(keys, shape, bins, (lo, hi))
         assert touched[in_box].all()  # no point of the box lies in an excluded chunk

@@ -74,7 +74,7 @@ wanted_cells = st.sets(st.tuples(st.sampled_from(sorted(NBYTES)), st.integers(0,
 @settings(modest, max_examples=150)
 @given(wanted_cells, st.integers(1, 50), st.integers(1, 5000), st.integers(1, 60))
 def test_batches_hold_exactly_the_wanted_cells_within_their_bounds(cells, most, nbytes, workers):
-    # A head whose whole cell is wanted anyway is not fetched by itself.
+    # A head is not fetched separately if its whole cell is wanted anyway.
     fetched = {(member, chunk) for member, chunk in cells if member != "heads" or ("vertices", chunk) not in cells}
     with limits(chunks=most, nbytes=nbytes, workers=workers):
         tasks = ReadLayer(make_reads()).wanted([key_of(*c) for c in cells])
@@ -192,7 +192,7 @@ def test_tasks_pick_their_cells_from_batches(folder, wishes, blocks, most):
     keys = [("out", block) for block in sorted(blocks)]
     with limits(chunks=most):
         tasks = graph_of(make_reads(folder), wishes).cull(set(keys)).to_dict()
-    # Picking is part of the tasks that asked: what is left is those and the batches.
+    # Picking is part of the requesting tasks: only those and the batches remain.
     assert {key for key, task in tasks.items() if task.func is not read_batch} == set(keys)
     results = dask.get(tasks, keys)
     for block, found in zip(sorted(blocks), results, strict=True):

@@ -102,7 +102,7 @@ def test_stores_that_the_tools_merge(tmp_path, tools, write):
     before = zvl.open_zv(tmp_path / "a.zarr")[0]
     rows, objects = len(before.vertices.compute()), len(before.objects.ids)
     tools("merge", tmp_path / "a.zarr", tmp_path / "b.zarr")
-    zvl.index(tmp_path / "a.zarr")  # our counts are those of before, and reading says so
+    zvl.index(tmp_path / "a.zarr")  # our counts are outdated, and reading says so
     after = zvl.open_zv(tmp_path / "a.zarr")[0]
     assert len(after.vertices.compute()) == 2 * rows
     assert len(after.objects.ids) == 2 * objects

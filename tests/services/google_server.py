@@ -32,6 +32,6 @@ def conditional(upload):
 if __name__ == "__main__":
     for name in ("_media_upload", "_multipart_upload", "_create_resumable_upload"):
         setattr(objects, name, conditional(getattr(objects, name)))
-    # Its queue of 5 connections would make a client with many wait for seconds.
+    # With its queue of 5 connections, a client with many would wait for seconds.
     socketserver.TCPServer.request_queue_size = 512
     main(["start", "--quiet", "--host=127.0.0.1", f"--port={sys.argv[1]}", "--in-memory", "--default-bucket=loopback"])

@@ -234,7 +234,7 @@ class IcechunkSession(Icechunk):
 
 
 async def _fill(store, objects):
-    # Icechunk takes a chunk only where its array is there already.
+    # Icechunk accepts a chunk only if its array exists.
     for key in sorted(objects, key=lambda key: (not key.endswith("zarr.json"), key)):
         await store.set(key, default_buffer_prototype().buffer.from_bytes(objects[key]))
 

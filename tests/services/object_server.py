@@ -195,7 +195,9 @@ def _etag(data):
 
 
 def _generation(data):
-    return str(int.from_bytes(hashlib.md5(data).digest()[:6], "big"))  # Google's counts puts; here it tells bytes apart
+    return str(
+        int.from_bytes(hashlib.md5(data).digest()[:6], "big")
+    )  # Google's counts puts; here it identifies the bytes
 
 
 def _listing(store, asked):

@@ -9,7 +9,7 @@ import asyncssh
 class Files(asyncssh.SFTPServer):
     async def scandir(self, path):
         async for entry in super().scandir(path):
-            if entry.attrs.atime is not None:  # OpenSSH's tells it of ".." too, at which fsspec stumbles otherwise
+            if entry.attrs.atime is not None:  # OpenSSH lists ".." too, without which fsspec fails
                 yield entry
 
 

@@ -106,7 +106,7 @@ def test_two_writers_at_once(writable, monkeypatch):
         outcomes = list(threads.map(write, [3, 5]))
     (won,) = (outcome for outcome in outcomes if outcome in (3, 5))
     (lost,) = (outcome for outcome in outcomes if outcome != won)
-    assert "this one is given up" in lost  # told at the start, or when the other has taken the place
+    assert "this one is given up" in lost  # reported at the start, or when the other has replaced the store
     assert sorted(map(tuple, writable.open()[0].vertices.compute())) == sorted(map(tuple, POINTS[:won]))
 
 
@@ -134,5 +134,5 @@ def test_overtaken(writable, monkeypatch):
         assert "another write took this place meanwhile" in str(late.exception())
     after = writable.objects()
     assert {key: after[key] for key in before} == before
-    assert all("/c/" in key for key in after.keys() - before.keys())  # of chunks that the other has not, unlisted
+    assert all("/c/" in key for key in after.keys() - before.keys())  # of chunks that the other does not have, unlisted
     assert np.array_equal(np.sort(writable.open()[0].vertices.compute(), 0), np.sort(POINTS[3:9], 0))

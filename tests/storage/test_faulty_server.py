@@ -12,7 +12,7 @@ from zarr_vectors_lazy.storage.resolve import resolve
 pytestmark = [pytest.mark.emulator, pytest.mark.filterwarnings("ignore:no answer from")]
 HOWS = ["obstore-s3", "fsspec-s3", "obstore-http", "fsspec-http"]
 DATA = bytes(range(256)) * 40
-RETRIES = 3  # on a busy machine an answer takes longer than it is waited for, once or twice
+RETRIES = 3  # on a busy machine, an answer may take longer than the limit once or twice
 IMPATIENT = {
     f"zarr_vectors_lazy.{name}": value
     for name, value in {"retries": RETRIES, "retry-timeout": "60 s", "read-timeout": "0.25 s"}.items()

@@ -204,7 +204,7 @@ def test_connections_beyond_the_last_32_are_closed_without_complaint(http, caplo
 
 
 def test_dask_knows_the_size_of_what_obstore_gives():
-    connect(resolve("http://127.0.0.1:9/nothing", backend="obstore"))  # where obstore is used, its bytes are known
+    connect(resolve("http://127.0.0.1:9/nothing", backend="obstore"))  # if obstore is used, its bytes are recognised
     bucket = obstore.store.MemoryStore()
     bucket.put("a", bytes(100_000))
     assert sizeof({("vertices", 0): bucket.get("a").bytes()}) >= 100_000

@@ -101,6 +101,7 @@ def test_selections_say_what_they_select(tracts):
     group = level.sel(groups=["short"]).sel(bbox=([84, 100, 78], [92, 112, 88]), whole_objects=True)
     assert "objects:      of 1, 2, " in repr(group), "those of the group that may touch the box"
     assert "objects:      none\n" in repr(level.sel(objects=[1, 2]).sel(groups=["long"]))
+    assert "index has no such value" in repr(level.sel(where={"index": 1.5}))
     assert "index = 1\n" in repr(level.sel(where={"index": 1}))
     assert level.attribute_names[:2] == ("arc_length", "index")
     assert "attributes:   arc_length, index" in repr(level), "known by now"
@@ -112,6 +113,8 @@ def test_conditions_on_categories_name_them(tmp_path):
     zvl.write_points(tmp_path / "p.zv", np.zeros((9, 3)), chunk_shape=5, vertex_attributes={"kind": names})
     level = zvl.open_zv(tmp_path / "p.zv")[0]
     assert "kind = soma" in repr(level.sel(where={"kind": "soma"}))
+    assert "kind has no such value" in repr(level.sel(where={"kind": "spine"}))
+    assert "kind is missing" in repr(level.sel(where={"kind": None}))
     assert "kind = soma or missing" in repr(level.sel(where={"kind": ["soma", None]}))
 
 

@@ -156,8 +156,18 @@ def test_what_is_in_the_wrong_order_or_place_is_told(path, tmp_path):
         zvl.write_lines(tmp_path / "new", (np.eye(3), np.eye(3)), chunk_shape=5)
     with pytest.raises(SelectionError, match=r"\[array\] is one polyline"):
         zvl.write_polylines(tmp_path / "new", np.eye(3), chunk_shape=5)
+
+
+def test_values_of_another_kind_are_told_or_do_what_is_meant(path, tmp_path):
+    level = zvl.open_zv(path)[0]
     with pytest.raises(SelectionError, match="aggregate must be rules by attribute"):
         zvl.write_points(tmp_path / "new", np.eye(3), chunk_shape=5, aggregate="mean")
+    with pytest.raises(SelectionError, match="aggregate must be rules by attribute"):
+        zvl.build_pyramid(tmp_path / "new", factors=[2], aggregate="mean")
+    (tmp_path / "places.csv").write_text("lon,lat,size\n1,2,3\n")
+    assert zvl.ingest(tmp_path / "places.csv", tmp_path / "p", axes="lon,lat", columns="size")["vertex_count"] == 1
+    with pytest.raises(SelectionError, match=r"no format 'cvs'.*did you mean '.csv'"):
+        zvl.ingest(tmp_path / "places.csv", tmp_path / "p", format="cvs")
     with pytest.raises(SelectionError, match="storage= must be a price"):
         zvl.open_zv(path).cost(storage="cheap")
     assert list(level.to_dask_dataframe("intensity").columns)[:4] == ["x", "y", "z", "intensity"]

@@ -26,11 +26,11 @@ FLAGS = (
     *("--headless", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
     *("--disable-dev-shm-usage", "--hide-scrollbars", "--window-size=1000,700", "--force-device-scale-factor=1"),
 )
-PATIENCE = 60  # seconds: a layer whose source fails never is drawn
+PATIENCE = 60  # seconds: a layer whose source fails is never drawn
 LEAST = 1000  # pixels that are not black
 CODECS = [{}, {"compressor": "blosc"}, {"compressor": None, "checksum": False}, {"shard_shape": 4}]
 PACKED = ["zlib", "gzip"]  # by others: cells are packed again
-KINDS = {"graph": "lines"}  # what shows a shape, where that is not its name
+KINDS = {"graph": "lines"}  # the option that shows a shape, if it differs from its name
 SEGMENTS = {"skeletons": ["4", "5", "6"], "mesh": ["1", "2"]}
 
 

@@ -21,7 +21,7 @@ from zarr_vectors_lazy.cli.server import view_server
 
 pytestmark = pytest.mark.browser
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-PICTURE = slice(215, 590)  # rows of pixels without text, in whatever font there is
+PICTURE = slice(215, 590)  # rows of pixels without text, in any font
 
 
 @pytest.fixture(scope="module")

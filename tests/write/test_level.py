@@ -117,7 +117,7 @@ def test_one_put_an_object_and_the_root_last(spec):
         write(spec)
     (sizes,) = fetch(connect(spec), [ListSizes("")])
     assert counts.by_kind["put"] == len(sizes) + 1  # the root twice
-    assert counts.by_kind.total() - counts.by_kind["put"] == 3  # what is there; whether it still is our root
+    assert counts.by_kind.total() - counts.by_kind["put"] == 3  # what is there, and whether it is still our root
     assert counts.keys[-3:] == ["0/zarr.json", "zarr.json", "zarr.json"]
 
 

@@ -76,7 +76,7 @@ def test_each_gets_its_own_in_the_order_of_the_senders(scratch):
     copy = scratch if scratch.spec.home else pickle.loads(pickle.dumps(scratch))
     index(copy)
     assert [received(copy, i) for i in range(4)] == [[0, 2, 202], [3], [1, 200, 201], []]
-    sent(scratch, 2, [2, 2, 0])  # a task that runs again puts the same again
+    sent(scratch, 2, [2, 2, 0])  # a task that runs twice puts the same twice
     assert received(copy, 2) == [1, 200, 201]
     scratch.remove()
     assert left(scratch) == []
@@ -187,4 +187,4 @@ def test_requests_of_a_large_write(senders, receivers, most):
     relays = Relays.of(Exchange(name="mail", dtype=DTYPE, receivers=receivers), senders)
     asked = receivers * relays.groups + relays.spans * senders if relays.groups > 1 else receivers * senders
     assert asked <= most
-    assert relays.spans * relays.groups <= 1.1 * receivers  # a task that joins has as much as one that receives
+    assert relays.spans * relays.groups <= 1.1 * receivers  # a task that joins has as much data as one that receives

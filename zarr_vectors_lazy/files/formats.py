@@ -118,7 +118,7 @@ def format_of(path: Path, name: str | None, part: str) -> Format:
         known = suffixes(part)
         asked = name or path.suffix
         what = f"no format {asked!r} that can be" if asked else f"{path.name!r} has no suffix that says what is to be"
-        near = meant(asked, known)
+        near = meant(asked if "." in asked else f".{asked}", known)
         raise SelectionError(f"{what} {'read' if part == 'reads' else 'written'}; there is {', '.join(known)}{near}")
     return found
 

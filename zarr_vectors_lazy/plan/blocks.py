@@ -118,7 +118,7 @@ def _factors(value: Any, length: int, name: str) -> Floats:
 def _scales(value: Any, ndim: int) -> IntArray:
     found = _factors(value, ndim, "a chunk scale")
     if (found != np.rint(found)).any():
-        raise SelectionError(f"a chunk scale must be a whole number or {ndim}, found {value!r}")
+        raise SelectionError(f"a chunk scale must be a whole number, or {ndim} of them, found {value!r}")
     return found.astype(np.int64)
 
 

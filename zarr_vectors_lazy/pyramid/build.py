@@ -521,8 +521,8 @@ def run(options: PyramidOptions, given: Mapping[str, Any]) -> Json | DelayedPyra
     for spec in found["level_specs"]:
         if spec.get("vertex_count", SMALL) < SMALL:
             warnings.warn(
-                f"level {spec['level']} has few vertices ({spec['vertex_count']}): bins of {spec['bin_shape']} are "
-                "large for these data; coarsen less, or begin with smaller bins (bin_shape of level 0)",
+                f"level {spec['level']} has {spec['vertex_count']} vertices: bins of {spec['bin_shape']} are large for "
+                "these data; coarsen less, or begin with smaller bins (bin_shape of level 0)",
                 ZVWarning,
                 stacklevel=4,
             )

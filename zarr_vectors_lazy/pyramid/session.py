@@ -35,6 +35,7 @@ from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import connect, delete_below, fetch
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Floats, IntArray, Json
+from zarr_vectors_lazy.write.arguments import rules_by_name
 from zarr_vectors_lazy.write.in_place import write_consolidated
 
 # A build from its first put to its last: existing levels are unpublished first, and new ones appear together at the
@@ -108,7 +109,11 @@ class PyramidOptions:
             raise SelectionError(f"min_vertices must be a whole number of at least 2, found {fewest!r}")
         if not isinstance(seed, int | np.integer):
             raise SelectionError(f"sparsity_seed must be a whole number, found {seed!r}")
-        plain = {"sparsity_seed": int(seed), "cross_level_depth": int(depth), "aggregate": dict(self.aggregate or {})}
+        plain = {
+            "sparsity_seed": int(seed),
+            "cross_level_depth": int(depth),
+            "aggregate": rules_by_name(self.aggregate),
+        }
         for name, value in {"factors": pairs, "chunk_scale_factors": scales, **plain}.items():
             object.__setattr__(self, name, value)
 

@@ -888,6 +888,13 @@ def parse_headers(headers: Any) -> dict[str, Any]:
     return found
 
 
+def rules_by_name(rules: Any) -> dict[str, Any]:
+    """Rules of ``aggregate=``; raises SelectionError if it is not a mapping."""
+    if not isinstance(rules, Mapping | None):
+        raise SelectionError(f"aggregate must be rules by attribute, such as {{'intensity': 'mean'}}, found {rules!r}")
+    return dict(rules or {})
+
+
 def parse_rules(rules: Any, columns: Mapping[str, Column]) -> dict[str, Rule | None]:
     """How values are combined on coarser levels, by attribute.
 
@@ -896,9 +903,7 @@ def parse_rules(rules: Any, columns: Mapping[str, Column]) -> dict[str, Rule | N
     SelectionError
         If an attribute does not exist, or a rule does not suit its values.
     """
-    if not isinstance(rules, Mapping | None):
-        raise SelectionError(f"aggregate must be rules by attribute, such as {{'intensity': 'mean'}}, found {rules!r}")
-    found = dict(rules or {})
+    found = rules_by_name(rules)
     for name, rule in found.items():
         if name not in columns:
             raise SelectionError(f"aggregate has {name!r}, which is not a vertex attribute; there is {listed(columns)}")

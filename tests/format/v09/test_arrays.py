@@ -191,7 +191,7 @@ def test_codecs_given_by_their_name_alone():
     ("attributes", "expected"),
     [
         ({}, None),
-        ({"row_shape": []}, None),  # the stamp that may be a lie (spec 0.9, 14 no. 3)
+        ({"row_shape": []}, None),  # the statement that may be false (spec 0.9, 14 no. 3)
         ({"row_shape": [3]}, (3,)),
         ({"row_shape": [2, 4]}, (2, 4)),
         ({"row_shape": [], "channel_names": ["r", "g", "b"]}, (3,)),

@@ -236,7 +236,7 @@ BAD_SHARDS = {
 @pytest.mark.parametrize("edge", [2, 9], ids=["whole", "range"])
 def test_a_bad_shard_is_an_error_of_its_cells(shard, edge):
     absent = [(2**64 - 1,) * 2] * (edge - 2)
-    if edge > 2 and len(shard) > 40:  # the same with more cells, so that ranges are asked for
+    if edge > 2 and len(shard) > 40:  # the same with more cells, so that ranges are requested
         kept = struct.unpack("<4Q", shard[-36:-4])
         wrong = shard_index([kept[:2], kept[2:]]) != shard[-36:]
         shard = shard[:-36] + shard_index([kept[:2], kept[2:], *absent])
@@ -261,7 +261,7 @@ def test_a_bad_cell_of_a_shard_leaves_the_others():
 def test_damaged_shards_are_format_errors_or_other_bytes(data):
     shard = FIRST + SECOND + shard_index([(0, 16), (16, 24), (2**64 - 1,) * 2])
     doc = array_doc((3,), ["0", "1", "2"], shards=(3,))
-    if data.draw(st.booleans()):  # without a checksum damage gets further
+    if data.draw(st.booleans()):  # without a checksum, damage is found later
         doc, shard = changed(doc, ("codecs", 0, "configuration", "index_codecs", 1)), shard[:-4]
     layout = parse_cells(found(doc, "a")).spec.layout
     asked = np.array(data.draw(st.sampled_from([[[0]], [[2]], [[0], [1], [2]]])))
