@@ -208,3 +208,19 @@ def test_fingers_move_zoom_and_ask(acting, tracts):
     assert found["moved"] == pytest.approx([1, 0, 50], abs=0.2)
     assert found["larger"] == pytest.approx(2, rel=1e-3)
     assert found["tip"].startswith("object ")
+
+
+def test_true_colours_are_drawn_without_a_legend(acting, tmp_path):
+    colours = {"rgb": np.full((9, 3), [200, 30, 60], "u1")}
+    zvl.write_points(tmp_path / "s", np.eye(9, 3) * 9, chunk_shape=10, vertex_attributes=colours)
+    script = """
+      const pixels = new Uint8Array(4 * canvas.width * canvas.height);
+      render(performance.now());
+      gl.readPixels(0, 0, canvas.width, canvas.height, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
+      let red = 0;
+      for (let i = 0; i < pixels.length; i += 4) red += pixels[i] > 150 && pixels[i + 1] < 160 && pixels[i + 2] < 170;
+      return { red, hidden: $("legend").hidden };
+    """
+    found = acting(tmp_path / "s", script, "#color=rgb")
+    assert found["red"] > 20
+    assert found["hidden"]
