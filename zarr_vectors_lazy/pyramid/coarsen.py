@@ -33,6 +33,7 @@ from zarr_vectors_lazy.model.arrays import LinkCoding
 from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks, dotted
 from zarr_vectors_lazy.model.objects import ragged_arange
 from zarr_vectors_lazy.model.writing import ArrayDraft, ChunkKey, ChunkRecord, Grid, Pieces, following
+from zarr_vectors_lazy.plan.blocks import coarse_chunks
 from zarr_vectors_lazy.pyramid.finer import (
     Ends,
     FineRows,
@@ -77,7 +78,6 @@ from zarr_vectors_lazy.pyramid.step import (
     Part,
     Payload,
     Thinning,
-    divided,
     encode,
     write_once,
     written_once,
@@ -510,11 +510,6 @@ class FarStep:
         """Levels that the links reach across."""
         return self.step.level - self.level
 
-    @property
-    def stage(self) -> str:
-        """Name under which the journal keeps records."""
-        return f"far{self.delta}"
-
 
 def far_part(
     far: FarStep,
@@ -535,7 +530,7 @@ def far_part(
     upper, lower
         Records of the tasks that wrote the links from the level before the coarsest, and to it.
     """
-    return write_once(far.step, far.stage, keys, begun, _far_chunks(far, keys, finest, upper, lower))
+    return write_once(far.step, f"far{far.delta}", keys, begun, _far_chunks(far, keys, finest, upper, lower))
 
 
 def _far_chunks(
@@ -548,7 +543,7 @@ def _far_chunks(
     step = far.step
     onward = _read(far, step.source.level, 1, step.fine_grid, upper)
     first = _read(far, far.level, far.delta - 1, far.grid, lower)
-    coarse, middle = divided(finest, far.scale), divided(finest, far.scale // far.last)
+    coarse, middle = coarse_chunks(finest, far.scale), coarse_chunks(finest, far.scale // far.last)
     payloads: list[list[Payload]] = [[] for _ in keys]
     table = ChunkTable(np.asarray(keys, np.int64))
     of_key = table.order[table.find(coarse)]

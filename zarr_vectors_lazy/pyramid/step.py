@@ -25,7 +25,7 @@ from zarr_vectors_lazy.model.writing import (
     Grid,
     Kind,
 )
-from zarr_vectors_lazy.plan.blocks import LevelScale
+from zarr_vectors_lazy.plan.blocks import LevelScale, coarse_chunks
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.rows import Column
 from zarr_vectors_lazy.requests import Get, Put
@@ -220,7 +220,7 @@ class LevelBuild:
 
     def parent(self, fine: ChunkCoords) -> ChunkCoords:
         """(n, K) coarse chunk of each finer one."""
-        return divided(fine, self.scale)
+        return coarse_chunks(fine, self.scale)
 
     def anchors(self, chunks: ChunkCoords) -> ChunkCoords:
         """(n, K) the finer chunk at the lower corner of each coarse one."""
@@ -274,12 +274,6 @@ class Part:
     def below(self, i: int) -> range:
         """Finer chunks of one of its coarse chunks."""
         return range(int(self.bounds[i]), int(self.bounds[i + 1]))
-
-
-def divided(chunks: ChunkCoords, scale: IntArray) -> ChunkCoords:
-    """(n, K) the chunks, ``scale`` (D,) times as large along the axes of space, in which some chunks lie."""
-    lead = chunks.shape[1] - len(scale)
-    return np.concatenate([chunks[:, :lead], chunks[:, lead:] // scale], axis=1)
 
 
 # Payloads put as cells, and the journal that says which coarse chunks are finished.
