@@ -330,6 +330,33 @@ def test_stamped_counts_that_contradict_the_level(tamper):
         zvl.open_zv(copy.path)[0].vertices.compute()
 
 
+@pytest.fixture
+def manifests(tmp_path, monkeypatch):
+    """A store with four objects in each stored chunk of manifests, of which chunk 1 is missing."""
+    monkeypatch.setattr("zarr_vectors_lazy.format.v09.writing.MANIFEST_ROWS", 4)
+    ids = np.arange(10)
+    weights = {"w": np.linspace(0, 1, 10)}
+    zvl.write_points(tmp_path / "a.zv", np.ones((10, 2)), chunk_shape=2, object_ids=ids, object_attributes=weights)
+    (tmp_path / "a.zv/0/object_index/manifests/c/1").unlink()
+    return tmp_path / "a.zv"
+
+
+def test_an_object_whose_manifest_is_gone_is_not_empty(manifests):
+    level = zvl.open_zv(manifests)[0]
+    assert level.objects[2].compute().tolist() == [[1, 1]]
+    asked = [lambda: np.asarray(level.objects[5]), lambda: np.asarray(level.sel(objects=[0, 5]).vertices)]
+    for ask in [*asked, lambda: level.objects.ids, lambda: zvl.read_points(manifests, object_ids=[5])]:
+        with pytest.raises(CorruptChunkError, match=r"'0/object_index/manifests', chunk '1'"):
+            ask()
+
+
+def test_damaged_attributes_of_objects_say_where(manifests):
+    path = manifests / "0/object_attributes/w/c/0"
+    path.write_bytes(path.read_bytes()[:-5] + b"12345")
+    with pytest.raises(CorruptChunkError, match=r"level 0, array '0/object_attributes/w', chunk '0'"):
+        zvl.open_zv(manifests)[0].objects.attributes["w"].to_numpy()
+
+
 def test_all_errors_have_a_common_base():
     assert issubclass(CorruptChunkError, FormatError)
     assert issubclass(FormatError, ZVError)

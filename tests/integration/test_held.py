@@ -200,6 +200,21 @@ def test_stores_that_tell_nothing_cost_nothing(golden, tmp_path, later):
     assert "0/zarr.json" not in counts.keys
 
 
+def test_manifests_of_a_store_that_tells_nothing_are_those_of_the_store_that_is_opened(tmp_path, elsewhere):
+    """Another writer replaced it by data with the same metadata, between two opens of one process."""
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 0, 3, 1]):
+        shutil.rmtree(tmp_path / "a.zv", ignore_errors=True)
+        lines = [np.full((3, 2), 1.0 + 3 * i) for i in order]
+        zvl.write_polylines(tmp_path / "a.zv", lines, chunk_shape=3, bounds=([0, 0], [12, 12]))
+        for node in (tmp_path / "a.zv").rglob("zarr.json"):
+            found = json.loads(node.read_text())
+            found["attributes"].pop("zarr_vectors_lazy", None)
+            found.pop("consolidated_metadata", None)
+            node.write_text(json.dumps(found))
+        level = zvl.open_zv(tmp_path / "a.zv")[0]
+        assert [level.objects[i].compute()[0, 0] for i in range(4)] == [line[0, 0] for line in lines]
+
+
 def test_what_leaves_the_data_alone_leaves_the_level_readable(tmp_path, later):
     write(tmp_path)
     level, stamp = zvl.open_zv(tmp_path)[0], content(tmp_path)

@@ -115,7 +115,7 @@ def check_level(check: WholeCheck, summaries: Mapping[int, Summary]) -> list[Fin
         *(("structure", array.path, lambda a=array: _dense(check, a, "objects")) for array in check.dense),
         *(("structure", array.path, lambda a=array: _dense(check, a, "groups")) for array in check.group_dense),
     )
-    forget(check.source)  # what this process has read before may be damaged by now
+    forget([check.source])  # what this process has read before may be damaged by now
     for kind, place, run in parts:
         try:
             found += [Finding(of, severity, place, message) for of, severity, message in run()]

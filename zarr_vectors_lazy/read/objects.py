@@ -1,7 +1,7 @@
 """Manifests and ids of objects, read by client and workers alike; each stored chunk is read once per process."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,10 @@ def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | No
 
     Raises
     ------
-    FormatError
+    CorruptChunkError
         If zarr cannot decode them.
+    FormatError
+        If the array's metadata are wrong.
     StoreError
         If they cannot be reached.
     """
@@ -52,7 +54,16 @@ def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | No
     if array.stored is None:
         check = Pipeline(array.codecs).check_expansion
         read_level(source, [])
-        return np.asarray(zarr_array(connect(source.spec), array.path, start, stop, check, version=array.digest))
+        try:
+            return np.asarray(zarr_array(connect(source.spec), array.path, start, stop, check, version=array.digest))
+        except FormatError as error:
+            if not error.__dict__.get("rows"):
+                raise
+            first, last = start // array.chunk_rows, (stop - 1) // array.chunk_rows
+            chunk = str(first) if first == last else f"{first} to {last}"
+            raise CorruptChunkError(
+                error.message, level=source.level, array=array.path, chunk=chunk, url=source.spec.url
+            ) from error
     try:
         (values,) = read_level(source, [array.stored.read()])
     except FormatError as error:
@@ -69,10 +80,10 @@ def read_ids(source: Source, index: ObjectIndex) -> IntArray:
     return _kept_rows((source, index.ids.path, index.digest), source, index.ids, 0, index.count)
 
 
-def forget(source: Source) -> None:
-    """Let ids and manifests that this process has read be read again."""
+def forget(sources: Collection[Source]) -> None:
+    """Let ids and manifests of levels that this process has read be read again."""
     for kept in (_kept, _kept_ids):
-        kept.clear(lambda key: bool(key[0] == source))
+        kept.clear(lambda key: key[0] in sources)
 
 
 def read_owners(source: Source, owners: CellArray, coords: ChunkCoords) -> IntArray:
@@ -222,17 +233,25 @@ def _manifest_chunks(source: Source, index: ObjectIndex, chunks: Sequence[int]) 
     for run in np.split(unread, np.flatnonzero(cut) + 1) if len(unread) else ():
         start, stop = int(run[0]) * size, min((int(run[-1]) + 1) * size, index.count)
         blobs = [*map(bytes, read_dense(source, index.manifests, start, stop).tolist())]
-        try:
-            for i, chunk in enumerate(run.tolist()):
+        for i, chunk in enumerate(run.tolist()):
+            try:
                 found[chunk] = _kept.put(keys[chunk], _decoded(index, blobs[i * size : (i + 1) * size]))
-        except FormatError as error:
-            raise FormatError(f"{index.manifests.path}: {error.message}", where=source.spec.url) from error
+            except FormatError as error:
+                raise CorruptChunkError(
+                    error.message,
+                    level=source.level,
+                    array=index.manifests.path,
+                    chunk=str(chunk),
+                    url=source.spec.url,
+                ) from error
     return [found[chunk] for chunk in chunks]
 
 
 def _decoded(index: ObjectIndex, blobs: list[bytes]) -> Manifests:
     if index.blank_is_lost and b"" in blobs:
         raise FormatError("a manifest has no bytes: the object that held it is missing")
+    if blobs and index.present == index.count and not any(blobs):
+        raise FormatError(f"missing or empty, but the object index states {index.present} manifests, one per object")
     return decode_manifests(blobs, index.rank)
 
 

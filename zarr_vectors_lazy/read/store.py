@@ -18,7 +18,7 @@ from zarr_vectors_lazy.plan.selection import Placement, StackedPlacement
 from zarr_vectors_lazy.read import level as fresh
 from zarr_vectors_lazy.read.level import LevelData
 from zarr_vectors_lazy.read.metadata import MetaTree
-from zarr_vectors_lazy.read.objects import read_ids, read_manifests, rows_of_ids
+from zarr_vectors_lazy.read.objects import forget, read_ids, read_manifests, rows_of_ids
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import IntArray
 
@@ -348,7 +348,9 @@ def open_tree(spec: StoreSpec, consolidated: bool | None, told: Told | None = No
     generation = generation_of(root, where=tree.url)
     tree.use_consolidated(root, wanted=consolidated, trusted=generation.trusts_consolidated)
     store = _parse(tree, root, told or {}, {})
-    fresh.opened(data.source for data in store.levels.values() if data.content)
+    sources = [data.source for data in store.levels.values()]
+    fresh.opened(source for source in sources if source.content)
+    forget([source for source in sources if not source.content])  # another writer may have replaced them unnoticed
     return store
 
 

@@ -247,7 +247,10 @@ class LevelView:
         size = index.stored_rows
         if MANIFESTS in self.data.__dict__ or len(np.unique(rows // size)) == -(-index.count // size):
             return self.manifests.take(rows)
-        return read_manifests(self.data.source, index, rows)
+        found = read_manifests(self.data.source, index, rows)
+        if index.present is not None and not np.diff(found.offsets).all():
+            return self.manifests.take(rows)  # objects that are not there, or a stored chunk of their manifests
+        return found
 
 
 def level_manifests(data: LevelData) -> Manifests:
