@@ -7,6 +7,7 @@ import time
 
 import dask
 import dask.array as da
+import fsspec
 import numpy as np
 import pytest
 from zarr.storage import MemoryStore
@@ -200,8 +201,10 @@ def test_stores_that_tell_nothing_cost_nothing(golden, tmp_path, later):
     assert "0/zarr.json" not in counts.keys
 
 
-def test_manifests_of_a_store_that_tells_nothing_are_those_of_the_store_that_is_opened(tmp_path, elsewhere):
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_manifests_of_a_store_that_tells_nothing_are_those_of_the_store_that_is_opened(tmp_path, elsewhere, on_disk):
     """Another writer replaced it by data with the same metadata, between two opens of one process."""
+    url = tmp_path / "a.zv" if on_disk else f"memory://{tmp_path.name}/a.zv"
     for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 0, 3, 1]):
         shutil.rmtree(tmp_path / "a.zv", ignore_errors=True)
         lines = [np.full((3, 2), 1.0 + 3 * i) for i in order]
@@ -211,7 +214,12 @@ def test_manifests_of_a_store_that_tells_nothing_are_those_of_the_store_that_is_
             found["attributes"].pop("zarr_vectors_lazy", None)
             found.pop("consolidated_metadata", None)
             node.write_text(json.dumps(found))
-        level = zvl.open_zv(tmp_path / "a.zv")[0]
+        if not on_disk:
+            memory = fsspec.filesystem("memory")
+            if memory.exists(url):
+                memory.rm(url, recursive=True)
+            memory.put(str(tmp_path / "a.zv"), url, recursive=True)
+        level = zvl.open_zv(url)[0]
         assert [level.objects[i].compute()[0, 0] for i in range(4)] == [line[0, 0] for line in lines]
 
 

@@ -16,6 +16,7 @@ from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.model.objects import GroupIndex, Manifests, ObjectIndex, concatenate_manifests, ranges
 from zarr_vectors_lazy.read.cells import Requested, error_context, read_batch, read_payload
 from zarr_vectors_lazy.read.level import Source, adopt_limits, read_level
+from zarr_vectors_lazy.read.metadata import DOC
 from zarr_vectors_lazy.settings import Recent
 from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.zarr import zarr_array
@@ -77,7 +78,17 @@ def read_ids(source: Source, index: ObjectIndex) -> IntArray:
         adopt_limits()
         check_array(8 * index.count, f"ids of {index.count} objects", source.spec.url)
         return np.arange(index.count, dtype=np.int64)
-    return _kept_rows((source, index.ids.path, index.digest), source, index.ids, 0, index.count)
+    return _kept_rows(_kept_as(source, index.ids, index.digest), source, index.ids, 0, index.count)
+
+
+def _kept_as(source: Source, array: DenseArray, digest: str, chunk: int = 0) -> tuple[Any, ...]:
+    """Key under which rows of an array are kept.
+
+    Another writer may replace a level by one with the same metadata, and only files show that.
+    """
+    backend = connect(source.spec)
+    files = () if source.content else (DOC, "c", f"c/{chunk}")
+    return source, array.path, digest, chunk, *(backend.stamp(f"{array.path}/{file}") for file in files)
 
 
 def forget(sources: Collection[Source]) -> None:
@@ -161,7 +172,7 @@ def _rows_of(source: Source, array: DenseArray, digest: str, rows: IntArray) -> 
     parts, firsts = [np.empty((0, *array.shape[1:]), np.int64)], [0]
     for chunk in chunks.tolist():
         first, last = chunk * array.chunk_rows, min((chunk + 1) * array.chunk_rows, array.shape[0])
-        parts.append(_kept_rows((source, array.path, digest, chunk), source, array, first, last))
+        parts.append(_kept_rows(_kept_as(source, array, digest, chunk), source, array, first, last))
         firsts.append(firsts[-1] + last - first)
     found: IntArray = np.concatenate(parts)[np.asarray(firsts, np.int64)[at] + rows % array.chunk_rows]
     return found
@@ -226,7 +237,7 @@ def _manifest_chunks(source: Source, index: ObjectIndex, chunks: Sequence[int]) 
     """Manifests in some stored chunks, ascending; those that are not kept are read together."""
     assert index.manifests is not None
     size = index.manifests.chunk_rows
-    keys = {chunk: (source, index.manifests.path, index.digest, chunk) for chunk in chunks}
+    keys = {chunk: _kept_as(source, index.manifests, index.digest, chunk) for chunk in chunks}
     found = {chunk: kept for chunk, key in keys.items() if (kept := _kept.get(key)) is not None}
     unread = np.asarray([chunk for chunk in chunks if chunk not in found], np.int64)
     cut = (np.diff(unread) > 1) | (np.arange(1, len(unread)) % READ_AT_ONCE == 0)

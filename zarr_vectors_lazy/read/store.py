@@ -17,7 +17,7 @@ from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 from zarr_vectors_lazy.plan.selection import Placement, StackedPlacement
 from zarr_vectors_lazy.read import level as fresh
 from zarr_vectors_lazy.read.level import LevelData
-from zarr_vectors_lazy.read.metadata import MetaTree
+from zarr_vectors_lazy.read.metadata import DOC, MetaTree
 from zarr_vectors_lazy.read.objects import forget, read_ids, read_manifests, rows_of_ids
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import IntArray
@@ -350,7 +350,8 @@ def open_tree(spec: StoreSpec, consolidated: bool | None, told: Told | None = No
     store = _parse(tree, root, told or {}, {})
     sources = [data.source for data in store.levels.values()]
     fresh.opened(source for source in sources if source.content)
-    forget([source for source in sources if not source.content])  # another writer may have replaced them unnoticed
+    if tree.backend.stamp(DOC) is None:  # so that nothing shows when another writer has replaced a level
+        forget([source for source in sources if not source.content])
     return store
 
 
