@@ -148,6 +148,7 @@ def read_polylines(
     (2, [7, 5])
     """
     whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
+    whole._view.data.load_paths()
     found = _paths(
         whole, bbox, _ids(whole, object_ids, group_ids), chunks, attribute_filter, names=attribute_names
     ).longer(1)
@@ -202,6 +203,7 @@ def read_lines(
     (2, 2, 3)
     """
     whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
+    whole._view.data.load_paths()
     found = _paths(whole, bbox, _ids(whole, object_ids, None), None, attribute_filter, names=attribute_names).longer(2)
     ends = np.stack([found.offsets[:-1], found.offsets[1:] - 1], axis=1)
     return {

@@ -335,6 +335,18 @@ class LevelData:
         if len(names) > 1:
             self.tree.anticipate([self.generation.attribute(self.meta, self.vertices, name) for name in names])
 
+    def load_paths(self) -> None:
+        """Read the metadata of all that objects consist of, concurrently."""
+        meta, vertices, made = self.meta, self.vertices, self.generation
+        self.tree.anticipate(
+            [
+                made.objects(meta, vertices),
+                made.fragments(meta, vertices),
+                made.fragment_owners(meta, vertices),
+                made.attribute_names(meta),
+            ]
+        )
+
     @cached_property
     def deltas(self) -> tuple[int, ...]:
         """Deltas of the link families."""

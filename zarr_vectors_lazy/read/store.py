@@ -86,6 +86,11 @@ class ChainData(LevelData):
         """None, because only manifests state them."""
         return None
 
+    def load_paths(self) -> None:
+        """Read the metadata of all that objects consist of, level by level."""
+        for part in self.parts:
+            part.load_paths()
+
     @cached_property
     def attribute_names(self) -> tuple[str, ...]:
         """Attributes that every level with vertices has."""
