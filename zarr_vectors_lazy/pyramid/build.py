@@ -46,6 +46,7 @@ from zarr_vectors_lazy.read.layers import GraphNode, Key, List, Task, TaskRef, U
 from zarr_vectors_lazy.read.store import open_tree
 from zarr_vectors_lazy.settings import task_slots
 from zarr_vectors_lazy.storage.resolve import resolve
+from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Json, StorePath
 
 # A build that has not run yet, and what it will do.
@@ -432,8 +433,21 @@ def build_pyramid(
     >>> [level.vertex_count for level in zvl.open_zv("points.zarrvectors")]
     [5000, 987, 125]
     """
-    given = locals()
-    return run(PyramidOptions.of(given), given)
+    options = PyramidOptions(
+        factors=factors,
+        chunk_scale_factors=chunk_scale_factors,
+        method=method,
+        sparsity_strategy=sparsity_strategy,
+        sparsity_seed=sparsity_seed,
+        cross_level_depth=cross_level_depth,
+        cross_level_storage=cross_level_storage,
+        aggregate=aggregate or {},
+        min_vertices=min_vertices,
+        overwrite=overwrite,
+        resume=resume,
+    )
+    spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
+    return run(options, spec, compute=compute, progress=progress)
 
 
 @suggesting
@@ -495,33 +509,38 @@ def coarsen_level(
     >>> zvl.open_zv("points.zarrvectors")[1].vertex_count
     8
     """
-    given = locals()
-    options = PyramidOptions.of(
-        given,
+    options = PyramidOptions(
         factors=[(coarsen_factor, sparsity_factor)],
         chunk_scale_factors=[chunk_scale_factor],
+        method=method,
+        sparsity_strategy=sparsity_strategy,
+        sparsity_seed=sparsity_seed,
+        cross_level_storage=cross_level_storage,
+        aggregate=aggregate or {},
+        min_vertices=min_vertices,
+        overwrite=overwrite,
+        resume=resume,
         source=source_level,
         target=target_level,
     )
     if target_level <= source_level:
         raise SelectionError(f"target_level must be greater than source_level {source_level}, found {target_level!r}")
-    return run(options, given)
+    spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
+    return run(options, spec, compute=compute, progress=progress)
 
 
-def run(options: PyramidOptions, given: Mapping[str, Any]) -> Json | DelayedPyramid:
-    """Build levels of the store that the arguments ``given`` name, or make a Delayed that does."""
-    place = {name: given[name] for name in ("backend", "storage_options")}
-    spec = resolve(given["path"], **place, **given["backend_kwargs"])
+def run(options: PyramidOptions, spec: StoreSpec, *, compute: bool, progress: bool) -> Json | DelayedPyramid:
+    """Build levels of a store, or make a Delayed that does."""
     delayed = pyramid_graph(*prepare(open_tree(spec, consolidated=False), options, task_slots()))
-    if not given["compute"]:
+    if not compute:
         return delayed
-    with computing("building levels", shown=given["progress"]):
+    with computing("building levels", shown=progress):
         (summary,) = dask.compute(delayed)
     found: Json = summary
-    for spec in found["level_specs"]:
-        if spec.get("vertex_count", SMALL) < SMALL:
+    for made in found["level_specs"]:
+        if made.get("vertex_count", SMALL) < SMALL:
             warnings.warn(
-                f"level {spec['level']} has {spec['vertex_count']} vertices: bins of {spec['bin_shape']} are large for "
+                f"level {made['level']} has {made['vertex_count']} vertices: bins of {made['bin_shape']} are large for "
                 "these data; coarsen less, or begin with smaller bins (bin_shape of level 0)",
                 ZVWarning,
                 stacklevel=4,

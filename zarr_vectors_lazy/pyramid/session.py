@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -116,11 +116,6 @@ class PyramidOptions:
         }
         for name, value in {"factors": pairs, "chunk_scale_factors": scales, **plain}.items():
             object.__setattr__(self, name, value)
-
-    @classmethod
-    def of(cls, arguments: Mapping[str, Any], **more: Any) -> "PyramidOptions":
-        """Pick them from a function's arguments, in addition to ``more``."""
-        return cls(**{each.name: arguments[each.name] for each in fields(cls) if each.name in arguments} | more)
 
     @property
     def whole(self) -> bool:
