@@ -248,8 +248,11 @@ class LevelView:
         if MANIFESTS in self.data.__dict__ or len(np.unique(rows // size)) == -(-index.count // size):
             return self.manifests.take(rows)
         found = read_manifests(self.data.source, index, rows)
-        if index.present is not None and not np.diff(found.offsets).all():
-            return self.manifests.take(rows)  # objects that are not there, or a stored chunk of their manifests
+        absent = rows[np.diff(found.offsets) == 0] if index.present is not None else rows[:0]
+        for chunk in np.unique(absent // size).tolist():
+            stored = np.arange(chunk * size, min((chunk + 1) * size, index.count))
+            if not len(read_manifests(self.data.source, index, stored).fragments):
+                return self.manifests.take(rows)  # perhaps no object is missing, but these; all manifests show it
         return found
 
 
