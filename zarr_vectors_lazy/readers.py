@@ -148,7 +148,8 @@ def read_polylines(
     (2, [7, 5])
     """
     whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
-    whole._view.data.load_paths()
+    some = object_ids is not None or group_ids is not None
+    whole._view.data.load_paths(owners=not some, names=attribute_names is not None)
     found = _paths(
         whole, bbox, _ids(whole, object_ids, group_ids), chunks, attribute_filter, names=attribute_names
     ).longer(1)
@@ -203,7 +204,7 @@ def read_lines(
     (2, 2, 3)
     """
     whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
-    whole._view.data.load_paths()
+    whole._view.data.load_paths(owners=object_ids is None, names=attribute_names is not None)
     found = _paths(whole, bbox, _ids(whole, object_ids, None), None, attribute_filter, names=attribute_names).longer(2)
     ends = np.stack([found.offsets[:-1], found.offsets[1:] - 1], axis=1)
     return {

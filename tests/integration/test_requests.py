@@ -11,7 +11,9 @@ from tests.integration.collect import LINKED, boxes_of, same_bytes
 from tests.integration.generations import copy_of
 from tests.servers import file_server
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.read.cells import read_batch
+from zarr_vectors_lazy.read.objects import forget
 from zarr_vectors_lazy.storage.requests import counting
 
 
@@ -349,6 +351,33 @@ def test_manifests_are_read_once_a_process(tamper):
     assert len(cells(counts, "0/object_index/manifests")) == 1
     assert len(cells(counts, "0/object_index/object_ids")) == 1
     assert not [key for key in data_of(counts) if key.startswith("1/")]
+
+
+def test_an_absent_object_reads_the_manifests_beside_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("zarr_vectors_lazy.format.v09.writing.MANIFEST_ROWS", 8)
+    monkeypatch.setattr(type(CURRENT), "shard_rows", 8)
+    lines = np.random.default_rng(0).uniform(0, 9, (40, 1, 2)) + np.linspace(0, 1, 5)[:, None]
+    zvl.write_polylines(tmp_path / "a.zv", list(lines), chunk_shape=10)
+    zvl.build_pyramid(tmp_path / "a.zv", factors=[(2, 2)])
+    absent = np.setdiff1d(np.arange(40), zvl.open_zv(tmp_path / "a.zv")[1].objects.ids)
+    forget([zvl.open_zv(tmp_path / "a.zv")[1]._view.source])
+    assert len(absent) == 20
+    with counting() as counts:
+        assert not len(zvl.open_zv(tmp_path / "a.zv")[1].objects[int(absent[0])].compute())
+    assert len(cells(counts, "1/object_index/manifests")) == 1
+
+
+def test_metadata_of_paths_are_read_together_and_only_those_needed(tamper):
+    copy = tamper("tracts-0.9")
+    with counting() as counts:
+        zvl.read_polylines(copy.path)
+    documents = [at for at, key in enumerate(counts.keys) if key.startswith("0/") and key.endswith("zarr.json")]
+    first = min(at for at, key in enumerate(counts.keys) if "/c/" in key)
+    names = {counts.keys[at].split("/")[1] for at in documents if at < first}
+    assert {"object_index", "vertex_fragments", "fragment_attributes"} <= names
+    with counting() as counts:
+        zvl.read_polylines(copy.path, object_ids=[1], attribute_names=None)
+    assert not [key for key in counts.keys if "attributes" in key]
 
 
 def test_known_sizes_cost_nothing(copy):

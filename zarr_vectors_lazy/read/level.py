@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, SelectionError
-from zarr_vectors_lazy.format.base import LIMITS, Found, Generation
+from zarr_vectors_lazy.format.base import LIMITS, Found, Generation, MetaSteps
 from zarr_vectors_lazy.format.codecs import LOST, draco_links, is_draco
 from zarr_vectors_lazy.format.metadata import check_rank, parse_dtype, parse_json
 from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, DenseArray, LinkFamily, LinkValues
@@ -335,17 +335,12 @@ class LevelData:
         if len(names) > 1:
             self.tree.anticipate([self.generation.attribute(self.meta, self.vertices, name) for name in names])
 
-    def load_paths(self) -> None:
-        """Read the metadata of all that objects consist of, concurrently."""
+    def load_paths(self, *, owners: bool, names: bool) -> None:
+        """Read the metadata of objects and fragments concurrently, of fragments' owners and attributes if requested."""
         meta, vertices, made = self.meta, self.vertices, self.generation
-        self.tree.anticipate(
-            [
-                made.objects(meta, vertices),
-                made.fragments(meta, vertices),
-                made.fragment_owners(meta, vertices),
-                made.attribute_names(meta),
-            ]
-        )
+        asked: list[MetaSteps[Any]] = [made.objects(meta, vertices), made.fragments(meta, vertices)]
+        asked += [made.fragment_owners(meta, vertices)] if owners else []
+        self.tree.anticipate([*asked, made.attribute_names(meta)] if names else asked)
 
     @cached_property
     def deltas(self) -> tuple[int, ...]:

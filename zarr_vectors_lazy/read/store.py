@@ -86,10 +86,10 @@ class ChainData(LevelData):
         """None, because only manifests state them."""
         return None
 
-    def load_paths(self) -> None:
-        """Read the metadata of all that objects consist of, level by level."""
+    def load_paths(self, *, owners: bool, names: bool) -> None:
+        """Read them level by level."""
         for part in self.parts:
-            part.load_paths()
+            part.load_paths(owners=owners, names=names)
 
     @cached_property
     def attribute_names(self) -> tuple[str, ...]:
