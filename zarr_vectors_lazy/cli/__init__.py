@@ -19,10 +19,13 @@ class Stopped(Exception):
 def run() -> None:
     """Run ``zvl`` as a program that Ctrl-C ends at once, even while modules are imported."""
     sys.unraisablehook = interrupt_again
+    known = ": nothing was written"
     try:
-        import_module("zarr_vectors_lazy.cli.main").main()
+        main = import_module("zarr_vectors_lazy.cli.main").main
+        known = ""  # main itself says what is left, unless it is interrupted again
+        main()
     except KeyboardInterrupt:
-        sys.stderr.write("zvl: stopped: nothing was written\n")
+        sys.stderr.write(f"zvl: stopped{known}\n")
         end(STOPPED)
     except SystemExit as stop:
         if isinstance(stop.code, int) and stop.code:
