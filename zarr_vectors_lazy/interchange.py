@@ -1,6 +1,7 @@
 """Files of other formats into stores and out of them, and chunk shapes that suit them."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -268,8 +269,8 @@ def ingest(
     >>> done["vertex_count"], zvl.open_zv("points.zarrvectors")[0].attribute_names
     (2, ('mass',))
     """
-    axes = axes.split(",") if isinstance(axes, str) and "," in axes else axes
-    columns = columns.split(",") if isinstance(columns, str) else columns
+    axes = re.split(r"\s*,\s*", axes) if isinstance(axes, str) and "," in axes else axes
+    columns = re.split(r"\s*,\s*", columns) if isinstance(columns, str) else columns
     asked = LoadOptions(
         axes=None if axes is None else tuple(axes),
         columns=None if columns is None else tuple(columns),

@@ -165,7 +165,7 @@ def test_values_of_another_kind_are_told_or_do_what_is_meant(path, tmp_path):
     with pytest.raises(SelectionError, match="aggregate must be rules by attribute"):
         zvl.build_pyramid(tmp_path / "new", factors=[2], aggregate="mean")
     (tmp_path / "places.csv").write_text("lon,lat,size\n1,2,3\n")
-    assert zvl.ingest(tmp_path / "places.csv", tmp_path / "p", axes="lon,lat", columns="size")["vertex_count"] == 1
+    assert zvl.ingest(tmp_path / "places.csv", tmp_path / "p", axes="lon, lat", columns="size")["vertex_count"] == 1
     with pytest.raises(SelectionError, match=r"no format 'cvs'.*did you mean '.csv'"):
         zvl.ingest(tmp_path / "places.csv", tmp_path / "p", format="cvs")
     with pytest.raises(SelectionError, match="storage= must be a price"):
