@@ -40,7 +40,8 @@ def test_a_copy_in_the_cache_is_made_once_and_anew_where_it_was_changed(cache):
     path = zvl.example("cloud")
     before = (path / "zarr.json").stat()
     assert zvl.example("cloud") == path
-    assert (path / "zarr.json").stat() == before
+    after = (path / "zarr.json").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)  # a read may set the atime
     (path / "zarr.json").write_text("{}")
     assert zvl.open_zv(zvl.example("cloud"))[0].vertex_count == 4946
     assert [each for each in path.parent.iterdir() if each != path] == []
