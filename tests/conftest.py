@@ -13,6 +13,8 @@ from typing import Any
 import dask.threaded
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 from tests.services.fixtures import *  # noqa: F403  the services, for tests of every folder
 from zarr_vectors_lazy.read import level as freshness  # not the fixture
@@ -45,6 +47,14 @@ MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**31:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
+
+# Property tests try the same examples in every run, however slow the machine is. Hypothesis would also try numbers and
+# texts from the source of whatever modules of ours are loaded, which depends on the tests that ran before.
+settings.register_profile(
+    "same", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same")
+providers._get_local_constants = providers.Constants
 
 freshness.PAUSE = 60.0  # on a loaded machine there are pauses, and requests would not be the same in every run
 

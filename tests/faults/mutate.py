@@ -12,8 +12,6 @@ EXAMPLES = int(os.environ.get("FUZZ", "0"))
 fuzzed = settings(
     max_examples=EXAMPLES or 60,
     derandomize=not EXAMPLES,
-    deadline=None,
-    database=None,
     suppress_health_check=list(HealthCheck),
 )
 NUMBERS = (0, 1, 2**7, 2**8 - 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**53, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 10**12)

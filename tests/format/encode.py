@@ -5,15 +5,13 @@ import tracemalloc
 from math import factorial
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.requests import Get
 
-modest = settings(
-    derandomize=True, deadline=None, max_examples=30, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
-thorough = settings(modest, max_examples=100)
+modest = settings(max_examples=30)
+thorough = settings(max_examples=100)
 
 
 def unhex(text):

@@ -15,7 +15,7 @@ from zarr_vectors_lazy.format.vectors import decode_links
 from zarr_vectors_lazy.model.arrays import LinkCoding
 from zarr_vectors_lazy.model.levels import ChunkTable
 
-few = settings(max_examples=150, deadline=None, derandomize=True)
+few = settings(max_examples=150)
 coordinate = st.integers(-(2**40), 2**40)
 block = st.one_of(
     st.tuples(st.just(0), st.integers(0, 2**40)),

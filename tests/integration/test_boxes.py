@@ -13,9 +13,6 @@ from tests.integration.collect import boxes_of, picked, same_bytes
 from tests.integration.generations import GOLDEN
 
 EXAMPLES = settings(
-    deadline=None,
-    derandomize=True,
-    database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.generate],
 )

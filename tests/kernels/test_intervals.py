@@ -18,7 +18,7 @@ def by_hand(places):
     return found
 
 
-@settings(derandomize=True, max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.dictionaries(st.integers(0, 30), st.integers(0, 2)), st.integers(1, 4), st.randoms())
 def test_intervals_of_parts_join_to_those_of_all(places, parts, random):
     order = list(places)

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zarr_vectors_lazy.errors import SelectionError
@@ -156,7 +156,6 @@ def test_a_long_list_does_not_fill_the_message():
 whole = st.integers(-(2**63), 2**63 - 1)
 
 
-@settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])  # on loaded machines
 @given(st.lists(whole, min_size=1), st.lists(whole, max_size=5), whole, whole)
 def test_against_python(values, some, a, b):
     lo, hi = min(a, b), max(a, b)

@@ -15,7 +15,7 @@ from zarr_vectors_lazy.plan.selection import Region, Selection, chunks_in_box, p
 edges = st.sampled_from([0.1, 1 / 3, 1e-3, 1.0, 12.0, 7.25])
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @given(st.integers(2, 4), st.data())
 def test_no_vertex_of_a_box_lies_in_a_chunk_left_out(ndim, data):
     shape = np.array(data.draw(st.lists(edges, min_size=ndim, max_size=ndim)))
@@ -70,7 +70,7 @@ def test_boxes_by_axis():
             parse_region(None, bad, ("x", "y"))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=50), st.sampled_from([None, "auto", 1, 3, 100]))
 def test_blocks_have_every_chunk_once(sizes, chunking):
     bounds = cut_blocks(len(sizes), chunking, np.array(sizes), 120)
