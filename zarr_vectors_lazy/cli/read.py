@@ -314,14 +314,14 @@ def plot(
     check_out(out, overwrite)
     part = chosen.of(place.open(store))
     with run.computing():
-        figure = part.plot(
+        figure: Any = part.plot(
             color=color, projection=projection, robust=robust, density=density or None, exact=chosen.level is not None
         )
     try:
         figure.savefig(out)
     except OSError as error:
         raise SelectionError(f"{out} cannot be written: {error.strerror}") from error
-    if figure.get_suptitle().endswith(" 0 vertices"):
+    if not figure.vertex_count:
         given.say_nothing()
     given.say(f"{out}: {figure.get_suptitle()}", error=True)
 

@@ -370,7 +370,7 @@ def plot_view(
     if ax is None:
         url = view.data.tree.url  # the store may be inside an archive or a bucket
         name = url.rstrip("/").rpartition("/")[2] or url
-        count = len(drawing.positions)
+        count = figure.vertex_count = len(drawing.positions)
         about = f", level {view.data.meta.index}: {count:,} {'vertex' if count == 1 else 'vertices'}"
         room = max(int(figure.get_figwidth() / CHARACTER) - len(about), 9)
         title = (name if len(name) <= room else f"{name[: room // 2 - 2]}...{name[-(room // 2 - 1) :]}") + about
@@ -421,6 +421,8 @@ def _new_figure(
 
 def picture(**options: Any) -> Any:
     """Return a Matplotlib figure that shows itself in a notebook, without pyplot's global state.
+
+    `plot_view` adds ``vertex_count``, the number of vertices in the picture.
 
     Raises
     ------
