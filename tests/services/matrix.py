@@ -1,4 +1,4 @@
-"""The tables of docs/reference/services.md: the id of each row and the head of each column name the test of a cell.
+"""The tables of docs/reference/services.md: the id of each row and the head of each column name the tests of a cell.
 
 ``python -m tests.services.matrix`` prints them again.
 """
@@ -25,14 +25,16 @@ def tests_of(module: ModuleType) -> list[str]:
 
 
 def services(module: ModuleType = test_services) -> str:
-    """Return the table of services, and what the tests of a module show for each."""
-    columns = tests_of(module)
-    rows = []
-    for service in SERVICES:
-        cells = [cell(getattr(module, name), service) for name in columns]
-        if set(cells) != {ABSENT}:
-            rows.append([f"`{shown(service)}`", service.backend, f"`{service.name}`", *cells])
-    return table(["store", "backend", "id", *(name.removeprefix("test_").replace("_", " ") for name in columns)], rows)
+    """Return the table of services, and what the tests of a module show for each: equal columns are one."""
+    tests = [getattr(module, name) for name in tests_of(module)]
+    cells = {service: [cell(test, service) for test in tests] for service in SERVICES}
+    cells = {service: row for service, row in cells.items() if set(row) != {ABSENT}}
+    columns: dict[tuple[str, ...], list[str]] = {}
+    for test, column in zip(tests, zip(*cells.values(), strict=True), strict=True):
+        columns.setdefault(column, []).append(test.__name__.removeprefix("test_").replace("_", " "))
+    names = [[f"`{shown(service)}`", service.backend, f"`{service.name}`"] for service in cells]
+    rows = [[*name, *row] for name, row in zip(names, zip(*columns, strict=True), strict=True)]
+    return table(["store", "backend", "id", *map(", ".join, columns.values())], rows)
 
 
 def cell(test, service):
