@@ -12,7 +12,14 @@ from tests.format.encode import drive, entries, fragment_index, lehmer, manifest
 from zarr_vectors_lazy.errors import FormatError, SelectionError
 from zarr_vectors_lazy.format import codecs as encoding_module
 from zarr_vectors_lazy.format.base import Found
-from zarr_vectors_lazy.format.codecs import byte_codecs, decode_single_vlen, encode_cell, encode_vlen, parse_pipeline
+from zarr_vectors_lazy.format.codecs import (
+    byte_codecs,
+    decode_single_vlen,
+    encode_cell,
+    encode_vlen,
+    parse_pipeline,
+    split_vlen,
+)
 from zarr_vectors_lazy.format.manifests import (
     decode_fragments,
     decode_manifests,
@@ -111,6 +118,12 @@ def test_vlen(elements):
     data = np.frombuffer(b"".join(elements), np.uint8)
     expected = struct.pack("<I", len(elements)) + b"".join(struct.pack("<I", len(e)) + e for e in elements)
     assert encode_vlen(data, offsets) == expected
+    assert split_vlen(expected, len(elements)) == elements
+    with pytest.raises(FormatError, match=rf"state {len(elements)} elements, expected {len(elements) + 1}"):
+        split_vlen(expected, len(elements) + 1)
+    if elements:
+        with pytest.raises(FormatError, match=r"vlen-bytes cannot decode|elements, expected"):
+            split_vlen(expected[:-1], len(elements))
 
 
 def test_codes_of_permutations():

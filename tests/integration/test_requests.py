@@ -349,6 +349,7 @@ def test_manifests_are_read_once_a_process(tamper):
             level.sel(bbox=boxes_of("tracts-0.9", 0)[0], whole_objects=True).vertices.compute()
             level.objects.ragged()[1].compute()
     assert len(cells(counts, "0/object_index/manifests")) == 1
+    assert counts.keys.count("0/object_index/manifests/zarr.json") == 3  # once for each of the levels
     assert len(cells(counts, "0/object_index/object_ids")) == 1
     assert not [key for key in data_of(counts) if key.startswith("1/")]
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import google_crc32c
 import numcodecs.blosc
+import numcodecs.vlen
 import numcodecs.zstd
 import numpy as np
 
@@ -28,6 +29,7 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 ZSTD_BLOCK_NBYTES = 2**17
 COMPRESSORS = {"zstd", "blosc", "gzip", "zlib", "bz2", "lzma", "lz4", "snappy", "brotli"}
 DIRECT = {"zstd", "blosc", "gzip", "crc32c"}
+_VLEN = numcodecs.vlen.VLenBytes()
 
 
 def _zstd(raw: Buffer, limit: int) -> Buffer:
@@ -77,7 +79,7 @@ def _check_crc32c(raw: Buffer, _limit: int) -> Buffer:
     (stored,) = struct.unpack("<I", view[-4:])
     found = google_crc32c.value(bytes(view[:-4]))
     if found != stored:
-        raise ValueError(f"crc32c is {found:#010x}, stored {stored:#010x}")
+        raise ValueError(f"their checksum is {found:#010x}, stored {stored:#010x}")
     return view[:-4]
 
 
@@ -221,6 +223,23 @@ def decode_single_vlen(data: Buffer) -> memoryview:
     if len(view) != 8 + nbytes:
         raise FormatError(f"a cell states {nbytes} bytes but holds {len(view) - 8}: it is truncated or too long")
     return view[8:]
+
+
+def split_vlen(data: Buffer, count: int) -> list[bytes]:
+    """Elements of a ``vlen-bytes`` buffer, the inverse of `encode_vlen`.
+
+    Raises
+    ------
+    FormatError
+        If the buffer does not hold exactly ``count`` elements.
+    """
+    stated = struct.unpack_from("<I", data)[0] if len(data) >= 4 else 0
+    if stated != count:
+        raise FormatError(f"{len(data)} bytes state {stated} elements, expected {count}")
+    try:
+        return _VLEN.decode(data).tolist()  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise FormatError(f"vlen-bytes cannot decode {len(data)} bytes: {error}") from error
 
 
 # Cells to stored bytes: the writing half of `format.codecs` (spec 0.9, 4.1 and 4.3).

@@ -19,7 +19,7 @@ from zarr_vectors_lazy.format.base import (
     Found,
     check_array,
 )
-from zarr_vectors_lazy.format.codecs import check_foreign
+from zarr_vectors_lazy.format.codecs import check_foreign, parse_pipeline
 from zarr_vectors_lazy.format.vectors import LOGICAL_DTYPE, is_time
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, Dictionary, integers_with_missing
 from zarr_vectors_lazy.model.levels import ChunkTable, LevelMeta, StoreMeta, tiles
@@ -27,6 +27,8 @@ from zarr_vectors_lazy.types import Array, Buffer, ChunkCoords, Floats, Json
 
 # The contents of any array's ``zarr.json``, with the place in every error.
 
+KEYS: Json = {"name": "default", "configuration": {"separator": "/"}}
+"""How stored chunks are named in almost all stores."""
 VLEN_TYPES = ("variable_length_bytes", "bytes")
 ATTRIBUTES = {"attribute", "fragment_attribute", "link_attribute"}
 MAX_INDEX = 2**62  # the difference of two of these is still int64
@@ -97,6 +99,7 @@ def parse_dense(node: Found | None, name: str) -> DenseArray:
     check_array(math.prod(pieces) * dtype.itemsize, f"a stored chunk of {name!r}", node.path)
     codecs = parse_codecs(node.doc.get("codecs"), node.path)
     check_foreign(codecs, node.path)
+    plain = node.doc.get("chunk_key_encoding") == KEYS and not node.doc.get("storage_transformers")
     return DenseArray(
         path=node.path,
         name=name,
@@ -107,6 +110,7 @@ def parse_dense(node: Found | None, name: str) -> DenseArray:
         codecs=tuple(codec["name"] for codec in codecs[1:]),
         digest=node.digest,
         attributes=node.attributes,
+        direct=plain and len(shape) == 1 and parse_pipeline(codecs, "vlen-bytes") is not None,
     )
 
 

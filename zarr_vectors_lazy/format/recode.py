@@ -24,6 +24,7 @@ from zarr_vectors_lazy.format.codecs import (
     shard_codecs,
 )
 from zarr_vectors_lazy.format.metadata import (
+    KEYS,
     VLEN_TYPES,
     parse_chunk_shape,
     parse_codecs,
@@ -32,7 +33,7 @@ from zarr_vectors_lazy.format.metadata import (
     parse_named,
 )
 from zarr_vectors_lazy.format.v09.arrays import GridLayout, parse_cells, parse_shards
-from zarr_vectors_lazy.format.v09.documents import KEYS, VLEN, is_cell_array
+from zarr_vectors_lazy.format.v09.documents import VLEN, is_cell_array
 from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.model.writing import Encoding

@@ -263,6 +263,8 @@ class DenseArray:
         Number of stored rows; the rest of ``shape`` has the fill value. None for all.
     repeats
         What our writers repeat in it for other readers, ``"ids"`` or ``"vertices"``; empty for an attribute.
+    direct
+        Whether its stored chunks are ``vlen-bytes`` buffers at ``c/0``, ``c/1``, ..., behind known codecs.
     """
 
     path: str
@@ -277,6 +279,7 @@ class DenseArray:
     attributes: Json = field(default_factory=dict)
     present: int | None = None
     repeats: str = ""
+    direct: bool = False
 
     def fit(self, rows: int) -> "DenseArray":
         """Array with a given number of rows: further stored rows are residue, and missing ones have the fill value."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, StoreError
+from zarr_vectors_lazy.format.codecs import byte_codecs
 from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import ChunkTable
@@ -310,7 +311,7 @@ def plan_next(opened: OpenStore, below: PlannedLevel, asked: LevelRequest, optio
         fragments=None if old.fragments is None else specs["vertex_fragments"],
         attributes=tuple(items),
         weights=replace(specs[f"vertex_attributes/{old.weight}"], row_shape=()),
-        index=None if old.index is None else moved_index(old.index, old.level, options.build),
+        index=None if old.index is None else moved_index(old.index, old.level, options.build, old.encoding),
         thinning=thinning,
         scale=scale.ratio // old.at.ratio,
         at=scale,
@@ -330,7 +331,7 @@ def plan_next(opened: OpenStore, below: PlannedLevel, asked: LevelRequest, optio
     )
 
 
-def moved_index(index: ObjectIndex, level: int, build: str) -> ObjectIndex:
+def moved_index(index: ObjectIndex, level: int, build: str, encoding: Encoding) -> ObjectIndex:
     """The object index that a level will have, from that of the level below; its keys were used by no other build."""
     digest, rows = f"{build}:{level}", min(CURRENT.shard_rows, index.count)
 
@@ -339,10 +340,11 @@ def moved_index(index: ObjectIndex, level: int, build: str) -> ObjectIndex:
         shape = (index.count,)
         return DenseArray(path=path, name=name, shape=shape, dtype=np.dtype(dtype), chunk_rows=rows, digest=digest)
 
+    codecs = tuple(codec["name"] for codec in byte_codecs(encoding))
     return ObjectIndex(
         count=index.count,
         rank=index.rank,
-        manifests=made("manifests", object) if index.has_manifests else None,
+        manifests=replace(made("manifests", object), codecs=codecs, direct=True) if index.has_manifests else None,
         ids=None if index.ids is None else made("object_ids", np.int64),
         digest=digest,
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
 from zarr_vectors_lazy.format.base import check_array
-from zarr_vectors_lazy.format.codecs import Pipeline
+from zarr_vectors_lazy.format.codecs import Pipeline, split_vlen
 from zarr_vectors_lazy.format.manifests import decode_manifests
 from zarr_vectors_lazy.format.vectors import decode_rows
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
@@ -17,10 +17,11 @@ from zarr_vectors_lazy.model.objects import GroupIndex, Manifests, ObjectIndex, 
 from zarr_vectors_lazy.read.cells import Requested, error_context, read_batch, read_payload
 from zarr_vectors_lazy.read.level import Source, adopt_limits, read_level
 from zarr_vectors_lazy.read.metadata import DOC
+from zarr_vectors_lazy.requests import Get, Steps
 from zarr_vectors_lazy.settings import Recent
 from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.zarr import zarr_array
-from zarr_vectors_lazy.types import Array, ChunkCoords, IntArray
+from zarr_vectors_lazy.types import Array, Buffer, ChunkCoords, IntArray
 
 READ_AT_ONCE = 16  # stored chunks of manifests that are read together
 KEPT_ENTRIES = 8_000_000  # manifest entries that a process keeps, about 40 bytes each
@@ -235,35 +236,55 @@ def rows_of_ids(known: IntArray, ids: IntArray) -> IntArray:
 
 def _manifest_chunks(source: Source, index: ObjectIndex, chunks: Sequence[int]) -> list[Manifests]:
     """Manifests in some stored chunks, ascending; those that are not kept are read together."""
-    assert index.manifests is not None
-    size = index.manifests.chunk_rows
-    keys = {chunk: _kept_as(source, index.manifests, index.digest, chunk) for chunk in chunks}
+    array = index.manifests
+    assert array is not None
+    keys = {chunk: _kept_as(source, array, index.digest, chunk) for chunk in chunks}
     found = {chunk: kept for chunk, key in keys.items() if (kept := _kept.get(key)) is not None}
     unread = np.asarray([chunk for chunk in chunks if chunk not in found], np.int64)
     cut = (np.diff(unread) > 1) | (np.arange(1, len(unread)) % READ_AT_ONCE == 0)
     for run in np.split(unread, np.flatnonzero(cut) + 1) if len(unread) else ():
-        start, stop = int(run[0]) * size, min((int(run[-1]) + 1) * size, index.count)
-        blobs = [*map(bytes, read_dense(source, index.manifests, start, stop).tolist())]
-        for i, chunk in enumerate(run.tolist()):
+        for chunk, stored in zip(run.tolist(), _read_blobs(source, array, run), strict=True):
             try:
-                found[chunk] = _kept.put(keys[chunk], _decoded(index, blobs[i * size : (i + 1) * size]))
+                found[chunk] = _kept.put(keys[chunk], _decoded(index, array, chunk, stored))
             except FormatError as error:
                 raise CorruptChunkError(
                     error.message,
                     level=source.level,
-                    array=index.manifests.path,
+                    array=array.path,
                     chunk=str(chunk),
                     url=source.spec.url,
                 ) from error
     return [found[chunk] for chunk in chunks]
 
 
-def _decoded(index: ObjectIndex, blobs: list[bytes]) -> Manifests:
-    if index.blank_is_lost and b"" in blobs:
+def _read_blobs(source: Source, array: DenseArray, run: IntArray) -> list[Buffer | list[bytes] | None]:
+    """Consecutive stored chunks of manifests: as they are stored, or blobs if only zarr can decode them."""
+    chunks, size = run.tolist(), array.chunk_rows
+    start, stop = chunks[0] * size, min((chunks[-1] + 1) * size, array.shape[0])
+    if array.direct and array.present is None:
+        check_array(8 * (stop - start), f"{stop - start} rows of {array.path!r}", source.spec.url)
+        return read_level(source, [_read_objects([f"{array.path}/c/{chunk}" for chunk in chunks])])[0]
+    blobs = [*map(bytes, read_dense(source, array, start, stop).tolist())]
+    return [blobs[i : i + size] for i in range(0, stop - start, size)]
+
+
+def _read_objects(keys: Sequence[str]) -> Steps[list[Any]]:
+    return (yield [Get(key) for key in keys])
+
+
+def _decoded(index: ObjectIndex, array: DenseArray, chunk: int, stored: Buffer | list[bytes] | None) -> Manifests:
+    """Manifests of a stored chunk; those of one that does not exist have no bytes."""
+    rows, pipeline = min(array.chunk_rows, index.count - chunk * array.chunk_rows), Pipeline(array.codecs)
+    if stored is None:
+        stored = [b""] * rows
+    elif not isinstance(stored, list):
+        pipeline.check_expansion(stored)
+        stored = split_vlen(pipeline.decode(stored), array.chunk_rows)[:rows]
+    if index.blank_is_lost and b"" in stored:
         raise FormatError("a manifest has no bytes: the object that held it is missing")
-    if blobs and index.present == index.count and not any(blobs):
+    if stored and index.present == index.count and not any(stored):
         raise FormatError(f"missing or empty, but the object index states {index.present} manifests, one per object")
-    return decode_manifests(blobs, index.rank)
+    return decode_manifests(stored, index.rank)
 
 
 def read_groups(source: Source, groups: GroupIndex) -> dict[int, IntArray]:

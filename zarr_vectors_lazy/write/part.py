@@ -1,9 +1,6 @@
 """The cells of a level, written as a whole, in parts, or from a stream."""
 
-import hashlib
 import os
-import struct
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -168,13 +165,7 @@ class LevelWriter:
 def encode_cells(level: int, cells: Cells, grid: Grid, encoding: Encoding) -> tuple[list[Put], int]:
     """Puts of the cells of an array, and a number that changes with their content."""
     puts = CURRENT.cell_puts(level, cells, grid, encoding)
-    return puts, sum(_content_of(put, checked=encoding.checksum) for put in puts) % 2**64
-
-
-def _content_of(put: Put, *, checked: bool) -> int:
-    sum_of_bytes = struct.unpack("<I", put.data[-4:])[0] if checked else zlib.crc32(put.data)
-    digest = hashlib.blake2b(f"{put.key}:{sum_of_bytes}:{len(put.data)}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
+    return puts, sum(int(CURRENT.digest(put, checked=encoding.checksum), 16) for put in puts) % 2**64
 
 
 # A whole store from arrays: chunks encoded and put by a few threads, metadata last.

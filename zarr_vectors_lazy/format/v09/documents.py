@@ -11,7 +11,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Found
 from zarr_vectors_lazy.format.codecs import byte_codecs, encode_shard, shard_codecs
-from zarr_vectors_lazy.format.metadata import parse_codecs
+from zarr_vectors_lazy.format.metadata import KEYS, parse_codecs
 from zarr_vectors_lazy.format.v09.arrays import OUR_KEY, GridLayout, parse_cells, parse_layout
 from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.model.levels import by_key
@@ -28,7 +28,6 @@ WRITING: Json = {OUR_KEY: {"state": "writing"}}
 VERTEX, SEGMENTS = "attribute", "fragment_attributes/segment_id"
 LINKED: Json = {"zarr_vectors_tools": {"skeleton_layout": "linked_across_chunks"}}
 VLEN: Json = {"name": "vlen-bytes", "configuration": {}}
-KEYS: Json = {"name": "default", "configuration": {"separator": "/"}}
 
 
 def dump(doc: Json) -> bytes:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import struct
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import factorial
@@ -231,7 +232,7 @@ class Writing09:
         # which come from notes if the store is a copy.
         kept = [put for put in puts if put.key.endswith(DOC) or "/object_index/" not in put.key]
         kept = [put for put in kept if put.key != f"{draft.level}/groups/{DOC}"]
-        told = [documents.dump(block).decode(), *sorted(f"{put.key}:{self.digest(put)}" for put in kept)]
+        told = [documents.dump(block).decode(), *sorted(map(self.digest, kept))]
         content = hashlib.blake2b("\n".join(told).encode(), digest_size=8).hexdigest()
         return documents.group_document({"zarr_vectors_level": block, OUR_KEY: {"content": content}})
 
@@ -360,9 +361,10 @@ class Writing09:
         )
         return Put(f"{path}/c/{shard}", encode_bytes(cell, encoding), array=bytes(unfinished.data))
 
-    def digest(self, put: Put) -> str:
-        """Text that changes with a put's bytes."""
-        return hashlib.blake2b(put.data, digest_size=8).hexdigest()
+    def digest(self, put: Put, *, checked: bool = False) -> str:
+        """Hexadecimal text that changes with a put's key and bytes; ``checked`` if these end with their checksum."""
+        of_bytes = struct.unpack("<I", put.data[-4:])[0] if checked else zlib.crc32(put.data)
+        return hashlib.blake2b(f"{put.key}:{of_bytes}:{len(put.data)}".encode(), digest_size=8).hexdigest()
 
     def group_puts(
         self, level: int, members: Sequence[IntArray], names: Sequence[str] | None, encoding: Encoding
