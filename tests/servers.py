@@ -1,12 +1,11 @@
 """Servers on loopback that tests read from, without any use of the network."""
 
 import os
-import socket
+import re
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import obstore.store
 
+HANGS_S = 120  # what takes longer never ends: on a busy machine, a process takes long to start
+LISTENS = re.compile(r"(?:.* listens on http://127\.0\.0\.1:)?(\d+)$")
 ACCESS = "AKIALOOPBACK"
 SECRET = "loopback-secret-0123456789"
 # No client may look for credentials outside this machine.
@@ -32,10 +33,23 @@ def keep_off_the_network():
     os.environ.update(ENVIRONMENT)
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+@contextmanager
+def process(*command):
+    """Run a server until the block ends; yield the port that it has chosen, which it prints once it listens."""
+    quiet = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = {**os.environ, **ENVIRONMENT}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, **quiet) as running:
+        hangs = threading.Timer(HANGS_S, running.kill)
+        hangs.start()
+        try:
+            said = (LISTENS.match(line) for line in running.stdout)
+            port = next((int(found[1]) for found in said if found), None)
+            hangs.cancel()
+            if port is None:
+                raise RuntimeError(f"the server ended before it began to listen: {command}")
+            yield port
+        finally:
+            running.terminate()
 
 
 @dataclass
@@ -88,44 +102,25 @@ class S3Server:
 
 # For each request moto looks in a folder for the services that it has, which takes two fifths of the time of a GET.
 MOTO = """
-import moto.backends, moto.server
+import moto.backends, moto.server, werkzeug.serving
 services = list(moto.backends.list_of_moto_modules())
 moto.backends.list_of_moto_modules = lambda: services
-moto.server.main()
+app = moto.server.DomainDispatcherApplication(moto.server.create_backend_app)
+handler = moto.server.MotoRequestHandler
+server = werkzeug.serving.make_server("127.0.0.1", 0, app, threaded=True, request_handler=handler)
+print(server.port, flush=True)
+server.serve_forever()
 """
 
 
 @contextmanager
 def s3_server():
     """Run a moto server in a process of its own, with one bucket."""
-    port = free_port()
-    command = [sys.executable, "-c", MOTO, "-H", "127.0.0.1", "-p", str(port)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, env={**os.environ, **ENVIRONMENT}, **quiet)
-    server = S3Server(f"http://127.0.0.1:{port}")
-    try:
-        wait_for(server.url, process)
+    with process(sys.executable, "-c", MOTO) as port:
+        server = S3Server(f"http://127.0.0.1:{port}")
         request = urllib.request.Request(f"{server.url}/{server.bucket}", method="PUT")
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=HANGS_S).close()
         yield server
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def wait_for(url, process, timeout_s=60):
-    give_up = time.monotonic() + timeout_s
-    while time.monotonic() < give_up:
-        assert process.poll() is None, "the server ended before it began to listen"
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise TimeoutError(f"no answer from {url}")
 
 
 @dataclass

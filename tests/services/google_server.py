@@ -1,11 +1,10 @@
-"""gcp-storage-emulator with one bucket: ``python google_server.py PORT``.
+"""gcp-storage-emulator with one bucket; it prints its port.
 
 It looks at no precondition by itself. Here an upload with ``ifGenerationMatch`` is refused with 412 where that is not
 the object's generation, which is 0 where there is none, as Google documents; requests are answered one at a time.
 """
 
 import socketserver
-import sys
 from http import HTTPStatus
 
 from gcp_storage_emulator.__main__ import main
@@ -34,4 +33,7 @@ if __name__ == "__main__":
         setattr(objects, name, conditional(getattr(objects, name)))
     # With its queue of 5 connections, a client with many would wait for seconds.
     socketserver.TCPServer.request_queue_size = 512
-    main(["start", "--quiet", "--host=127.0.0.1", f"--port={sys.argv[1]}", "--in-memory", "--default-bucket=loopback"])
+    where = ["--host=127.0.0.1", "--port=0", "--in-memory", "--default-bucket=loopback"]
+    server = main(["start", "--quiet", *where], test_mode=True)
+    server.start()
+    print(server._api._httpd.server_port, flush=True)

@@ -1,9 +1,7 @@
 """Where the suite keeps stores: servers on loopback, folders and memory, filled and read without our backends."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -19,26 +17,13 @@ from obstore.store import AzureStore
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from tests.servers import ENVIRONMENT, free_port, wait_for
+from tests.servers import HANGS_S, process
 from zarr_vectors_lazy.storage.io import run
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = "devstoreaccount1"
 # Azurite's development account, the same everywhere and documented.
 ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-
-
-@contextmanager
-def process(command, url):
-    """Run a server until the block ends; it begins once ``url`` answers."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
-    running = subprocess.Popen(command, env={**os.environ, **ENVIRONMENT}, **quiet)
-    try:
-        wait_for(url, running)
-        yield
-    finally:
-        running.terminate()
-        running.wait()
 
 
 @dataclass
@@ -125,11 +110,10 @@ def azurite():
     script = ROOT / ".node/node_modules/azurite/dist/src/blob/main.js"
     if node is None or not script.exists():
         raise RuntimeError("no emulator of Azure: `python3 dev.py setup` installs it")
-    port = free_port()
-    where = ["--blobHost", "127.0.0.1", "--blobPort", str(port)]
+    where = ["--blobHost", "127.0.0.1", "--blobPort", "0"]
     flags = ["--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"]
-    server = Azurite(f"http://127.0.0.1:{port}")
-    with process([node, script, *where, *flags], server.url):
+    with process(node, script, *where, *flags) as port:
+        server = Azurite(f"http://127.0.0.1:{port}")
         for name, access in ((server.container, None), ("public", "container")):
             with ContainerClient.from_connection_string(server.connection_string, name) as container:
                 container.create_container(public_access=access)
@@ -160,17 +144,15 @@ class Google:
 
     def _ask(self, path, data=None):
         headers = {"Content-Type": "application/octet-stream"}
-        with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers), timeout=HANGS_S) as answer:
             return answer.read()
 
 
 @contextmanager
 def google():
     """Run gcp-storage-emulator with one bucket."""
-    port = free_port()
-    server = Google(f"http://127.0.0.1:{port}")
-    with process([sys.executable, str(Path(__file__).with_name("google_server.py")), str(port)], server.url):
-        yield server
+    with process(sys.executable, Path(__file__).with_name("google_server.py")) as port:
+        yield Google(f"http://127.0.0.1:{port}")
 
 
 def put_all(store, prefix, objects):
@@ -256,14 +238,9 @@ class Sftp(Folder):
 @contextmanager
 def sftp(root):
     """Run asyncssh's server."""
-    host = Sftp(root)
-    command = [sys.executable, str(Path(__file__).with_name("sftp_server.py")), str(root), host.user, host.password]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
-        try:
-            host.port = int(running.stdout.readline())
-            yield host
-        finally:
-            running.terminate()
+    program = Path(__file__).with_name("sftp_server.py")
+    with process(sys.executable, program, root, Sftp.user, Sftp.password) as port:
+        yield Sftp(root, port)
 
 
 @dataclass
