@@ -262,6 +262,7 @@ def _read_blobs(source: Source, array: DenseArray, run: IntArray) -> list[Buffer
     chunks, size = run.tolist(), array.chunk_rows
     start, stop = chunks[0] * size, min((chunks[-1] + 1) * size, array.shape[0])
     if array.direct and array.present is None:
+        adopt_limits()
         check_array(8 * (stop - start), f"{stop - start} rows of {array.path!r}", source.spec.url)
         return read_level(source, [_read_objects([f"{array.path}/c/{chunk}" for chunk in chunks])])[0]
     blobs = [*map(bytes, read_dense(source, array, start, stop).tolist())]
