@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from zarr_vectors_lazy.display import html_table, nbytes_text, text_table
-from zarr_vectors_lazy.errors import SelectionError, in_line
+from zarr_vectors_lazy.errors import SelectionError, counted, in_line
 from zarr_vectors_lazy.write.in_place import Kept
 
 # What a store costs to keep, to write and to read.
@@ -120,7 +120,8 @@ class Cost:
         documents = sum(row.documents for row in self.rows)
         mean = nbytes_text(self.nbytes / max(self.objects, 1))
         return [
-            f"{self.objects:,} objects ({documents:,} of them metadata), {nbytes_text(self.nbytes)}, {mean} an object",
+            f"{counted(self.objects, 'object')} ({documents:,} of them metadata), {nbytes_text(self.nbytes)}, "
+            f"{mean} an object",
             f"{_price(self.month)} {money} a month, {_price(self.write)} {money} to write once, "
             f"{_price(self.read)} {money} to read once",
             f"at {rates.storage:g} {money} a GB-month, {rates.put:g} and {rates.get:g} for 1000 puts and gets, "

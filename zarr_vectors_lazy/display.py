@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import in_line
+from zarr_vectors_lazy.errors import counted, in_line
 from zarr_vectors_lazy.plan.selection import AnyOf, Area, Between, Condition, Near, Picks
 from zarr_vectors_lazy.types import BBox, BoolArray, ChunkCoords, Floats
 
@@ -318,7 +318,7 @@ def _region_text(region: Area) -> str:
         return f"within {region.radius:g} of {len(region.points):,} point{'s'[: len(region.points) != 1]}"
     where = " in world coordinates" if region.world is not None else ""
     if not region.is_box:
-        return f"any of {len(region.lo):,} boxes{where}"
+        return f"any of {counted(len(region.lo), 'box')}{where}"
     return f"{_numbers(region.lo[0])} to {_numbers(region.hi[0])}{where}"
 
 
@@ -335,7 +335,7 @@ def _condition_text(view: "LevelView", condition: Condition) -> str:
     if isinstance(test, AnyOf):
         return _one_of(names, test.values.tolist(), test)
     if isinstance(test, Picks):
-        return f"{len(test.rows):,} rows"
+        return f"{counted(len(test.rows), 'row')}"
     return f"{getattr(test, '__name__', 'function').replace('<lambda>', 'function')}({names})"
 
 
@@ -355,7 +355,7 @@ def _level_rows(level: "ZVLevel") -> Rows:
     return [
         *_selected(level._view),
         ("vertices", _vertices(level)),
-        ("dtype", f"{spec.dtype} ({level.store.ndim} axes)"),
+        ("dtype", f"{spec.dtype} ({counted(level.store.ndim, 'axis')})"),
         ("chunks", f"{level.chunk_count:,} of {len(level._view.data.vertices.chunks):,}"),
         ("chunk shape", _numbers(level.chunk_shape)),
         ("bin shape", _numbers(level.bin_shape)),
@@ -365,7 +365,9 @@ def _level_rows(level: "ZVLevel") -> Rows:
 
 
 def _count(level: "ZVLevel") -> str:
-    return f"{_vertices(level)} vertices, bins of {_numbers(level.bin_shape)}"
+    count = level.vertex_count
+    known = f"vertices {_vertices(level)}" if count is None else counted(count, "vertex")
+    return f"{known}, bins of {_numbers(level.bin_shape)}"
 
 
 def _vertices(level: "ZVLevel") -> str:

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sized
 from typing import Any, Self
 
 SHOWN = 20
+MANY = {"vertex": "vertices", "axis": "axes", "box": "boxes", "entry": "entries"}
 NOTHING = "nothing is here"  # where a store was expected
 NO_STORE = (
     NOTHING,
@@ -140,6 +141,11 @@ def listed(known: Iterable[object]) -> str:
     shown = [repr(item) for item, _ in zip(items, range(SHOWN), strict=False)]
     more = f", ... ({total - SHOWN} more)" if total > SHOWN else ""
     return f"{', '.join(shown)}{more}" if shown else "none"
+
+
+def counted(number: int, one: str) -> str:
+    """``1 chunk``, ``2,000 chunks``, ``2 vertices``."""
+    return f"{number:,} {one if number == 1 else MANY.get(one, f'{one}s')}"
 
 
 def near(asked: object, known: Iterable[object], *, cutoff: float = 0.6) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from dask.utils import parse_bytes
 
-from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.errors import SelectionError, counted
 from zarr_vectors_lazy.files.formats import check_has_space, format_of, found_files, load, save
 from zarr_vectors_lazy.files.loaded import Joined, Loaded, LoadOptions
 from zarr_vectors_lazy.files.outgoing import Outgoing
@@ -288,7 +288,9 @@ def ingest(
         try:
             done = write_loaded(loaded, url, **options, mode="w" if overwrite else "w-", **place)
         except SelectionError as error:  # names of what most of the files hold
-            error.add_note(f"of {paths[0]}" + (f" and {len(paths) - 1} more files" if len(paths) > 1 else ""))
+            error.add_note(
+                f"of {paths[0]}" + (f" and {counted(len(paths) - 1, 'more file')}" if len(paths) > 1 else "")
+            )
             raise
     return {**done, "files": [str(path) for path in paths], "left_out": list(loaded.left_out)}
 

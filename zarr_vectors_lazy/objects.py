@@ -17,7 +17,7 @@ import xarray as xr
 from zarr_vectors_lazy import display
 from zarr_vectors_lazy.convert.frames import to_awkward
 from zarr_vectors_lazy.convert.xarray import object_dataset, told_attrs
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError, listed, printable
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, counted, listed, printable
 from zarr_vectors_lazy.files import neighbours
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.keywords import Named, suggesting
@@ -374,7 +374,7 @@ class Ragged(tuple[da.Array, da.Array]):
 
     def __repr__(self) -> str:
         listed = f", attributes {', '.join(self.attributes)}" if self.attributes else ""
-        return printable(f"<{len(self[1]) - 1:,} objects, not computed: vertices, offsets{listed}>")
+        return printable(f"<{counted(len(self[1]) - 1, 'object')}, not computed: vertices, offsets{listed}>")
 
     def to_awkward(self) -> Any:
         """Compute an awkward array of type ``objects * var * axes``; this needs awkward.
@@ -419,7 +419,9 @@ class Groups(Named[int | str, IntArray]):
         return object_dataset(self._data.source, self._data.group_attributes, ids, None, dim="group")
 
     def __repr__(self) -> str:
-        return printable(f"<{len(self)} groups: {', '.join(self.names) or ', '.join(map(str, self._members))}>")
+        return printable(
+            f"<{counted(len(self), 'group')}: {', '.join(self.names) or ', '.join(map(str, self._members))}>"
+        )
 
     def _repr_html_(self) -> str:
         names = dict(enumerate(self.names))
@@ -428,7 +430,7 @@ class Groups(Named[int | str, IntArray]):
             for group, ids in list(self._members.items())[: display.MOST_ROWS]
         ]
         more = f", the first {display.MOST_ROWS}" if len(self) > display.MOST_ROWS else ""
-        title = f"{len(self):,} groups of objects{more}"
+        title = f"{counted(len(self), 'group')} of objects{more}"
         return display.html_table(title, ["group", "name", "ids", "objects"], rows, left=3)
 
 

@@ -156,7 +156,7 @@ DAMAGE = {
         "cloud-0.9", edit("0", lambda a: a["zarr_vectors_level"].update(vertex_count=9)), "counts", "states 9"),
     "wrong stamped counts": ("cloud-0.9", stamp, "counts", "zvl.index"),
     "an attribute of other length": (
-        "cloud-0.9", put("0/vertex_attributes/confidence", cell(b"\0" * 4)), "counts", "rows of values for"),
+        "cloud-0.9", put("0/vertex_attributes/confidence", cell(b"\0" * 4)), "counts", "1 row of values for 3"),
     "codes without a category": (
         "cloud-0.9",
         edit("0/vertex_attributes/type", lambda a: a.update(encoding="dictionary", categories=[])),
@@ -293,7 +293,7 @@ def test_progress_shows_a_bar(goldens, capsys):
 
 @pytest.mark.parametrize(("change", "check", "message"), [
     (lambda ids: ids[:-1], "fragments", "object ids for"),
-    (lambda ids: ids[::-1] + 1, "manifests", "state another object"),
+    (lambda ids: ids[::-1] + 1, "manifests", "of another object than that whose manifest"),
 ])  # fmt: skip
 def test_object_ids_of_fragments(tmp_path, change, check, message):
     points = np.random.default_rng(0).uniform(0, 20, (200, 3))

@@ -57,7 +57,7 @@ def test_coordinates_say_what_they_are(dataset):
     assert dataset["y"].dims == ("vertex",)
     assert dataset["y"].attrs == {"long_name": "y of vertices", "axis": "Y", "units": "micrometer"}
     assert np.array_equal(dataset["z"].values, dataset["vertices"].values[:, 2])
-    assert "PositionIndex of 3000 vertices over x, y, z" in repr(index_of(dataset))
+    assert "PositionIndex of 3,000 vertices over x, y, z" in repr(index_of(dataset))
     assert "PositionIndex" in repr(dataset.xindexes)
 
 

@@ -173,7 +173,7 @@ def test_a_total_that_is_wrong_is_an_error(tracts, tmp_path):
     node.write_text(node.read_text().replace("5261", "5262"))
     dataset = xr.open_dataset(copy, engine=ENGINE)
     for read in (lambda: dataset["vertices"].values, lambda: dataset["vertices"][:5].values):
-        with pytest.raises(FormatError, match="5261 vertices are stored, but the level states 5262"):
+        with pytest.raises(FormatError, match="5,261 vertices stored, but the level states 5262"):
             read()
 
 

@@ -166,7 +166,7 @@ HUGE = {
         ("a.stl", b"\0" * 80 + b"\x02\0\0\0" + b"\0" * 50, "this is not an STL"),
         ("a.stl", ASCII.replace("1.5e0", "").encode(), "solid 2 has 1 facets, but 11 numbers"),
         ("a.off", b"nonsense", "this is not an OFF"),
-        ("a.off", b"OFF\n3 1 0\n0 0 0\n", "expected 3 vertices and 1 faces"),
+        ("a.off", b"OFF\n3 1 0\n0 0 0\n", "expected 3 vertices and 1 face"),
         ("a.off", b"OFF\n2 0 0\n0 0 0\n1 1\n", "vertices have"),
         ("a.off", b"OFF\n3 1 0\n0 0 0\n1 1 1\n0 1 0\n3 0 1\n", "fewer corners than it says"),
         ("a.glb", b"nonsense", "not a GLB"),

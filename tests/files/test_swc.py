@@ -36,7 +36,7 @@ def test_rows_in_any_order_ids_of_64_bits_several_roots_and_comments(tmp_path):
 
 def test_a_root_of_parent_zero_is_a_warning(tmp_path):
     path = write(tmp_path, "1 1 0 0 0 1 0\n2 3 1 0 0 1 1\n")
-    with pytest.warns(ZVWarning, match="1 roots have the parent 0"):
+    with pytest.warns(ZVWarning, match="1 root with the parent 0"):
         found = loaded(path)
     assert found.edges.tolist() == [[1, 0]]
     of_zero = loaded(write(tmp_path, "0 1 0 0 0 1 -1\n1 3 1 0 0 1 0\n"))
@@ -46,7 +46,7 @@ def test_a_root_of_parent_zero_is_a_warning(tmp_path):
 def test_commas_whole_floats_and_more_columns(tmp_path):
     found = loaded(write(tmp_path, "1.0, 1.0, 0.5, 0, 0, 1, -1.0, 77\n2.0, 3.0, 1, 0, 0, 1, 1.0, 78\n"))
     assert found.attributes["id"].tolist() == [1, 2]
-    assert found.left_out == ("1 columns beyond the seventh",)
+    assert found.left_out == ("1 column beyond the seventh",)
 
 
 def test_graphs_without_cycles_and_paths_are_trees(tmp_path):

@@ -287,7 +287,7 @@ def test_a_whole_tck_file_may_say_another_number(tmp_path):
     nibabel.streamlines.save(Tractogram(LINES, affine_to_rasmm=np.eye(4)), str(tmp_path / "a.tck"))
     whole = (tmp_path / "a.tck").read_bytes()
     (tmp_path / "a.tck").write_bytes(whole.replace(b"count: 0000000002", b"count: 0000615000"))
-    with pytest.warns(ZVWarning, match=r"a\.tck: its header says 615000 streamlines, but there are 2"):
+    with pytest.warns(ZVWarning, match=r"a\.tck: its header says 615,000 streamlines, but there are 2"):
         zvl.ingest(tmp_path / "a.tck", tmp_path / "a.zv")
     assert len(zvl.open_zv(tmp_path / "a.zv")[0].objects) == 2
     (tmp_path / "a.tck").write_bytes(whole[:-12])

@@ -224,7 +224,7 @@ def test_counts_that_are_wrong_are_found(tmp_path):
     write(tmp_path, np.array([5, 900, 2**40])[np.arange(60) % 3])
     for name, said in (("vertex_count", 7), ("segment_id", 6)):
         zarr.open_array(tmp_path / f"0/object_attributes/{name}", mode="r+")[1] = said
-        assert any(f"{name} of 1 objects" in error.message for error in zvl.validate(tmp_path).errors)
+        assert any(f"{name} of 1 object " in error.message for error in zvl.validate(tmp_path).errors)
     assert len(zvl.open_zv(tmp_path)[0].objects[900].compute()) == 20
 
 

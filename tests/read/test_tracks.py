@@ -15,8 +15,8 @@ def test_owners_in_the_order_of_rows():
 @pytest.mark.parametrize(
     ("rows", "count", "error", "message"),
     [
-        ([0, 0, 1], 2, SelectionError, "1 vertices belong to several objects"),
-        ([0, 2], 3, SelectionError, "1 vertices belong to no object"),
+        ([0, 0, 1], 2, SelectionError, "1 vertex of several objects"),
+        ([0, 2], 3, SelectionError, "1 vertex of no object"),
         ([0, 3], 3, FormatError, "row 3, but the chunk has 3"),
     ],
 )

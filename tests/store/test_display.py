@@ -9,6 +9,7 @@ import pytest
 import zarr_vectors_lazy as zvl
 from tests.integration.generations import write_grid_store
 from zarr_vectors_lazy.display import CHOSEN, REST, chunks_svg, naturally
+from zarr_vectors_lazy.errors import counted
 
 
 class Balanced(html.parser.HTMLParser):
@@ -166,3 +167,10 @@ def test_categories_are_listed(tmp_path):
 def test_panels_of_a_flat_level_have_one_label_upright():
     drawing = chunks_svg(np.array([[0, 0], [99, 0]]), np.ones(2, bool), np.array([5, 1]), "xy")
     assert re.findall(r">([^<]+)</text>", drawing)[:3] == ["0", "500", "0 to 1"]
+
+
+def test_one_is_no_plural():
+    said = [
+        counted(number, one) for number, one in ((1, "vertex"), (0, "vertex"), (2, "axis"), (1, "box"), (2000, "row"))
+    ]
+    assert said == ["1 vertex", "0 vertices", "2 axes", "1 box", "2,000 rows"]

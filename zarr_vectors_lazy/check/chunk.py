@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
+from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, counted
 from zarr_vectors_lazy.format.vectors import decode_rows, missing_codes
 from zarr_vectors_lazy.kernels.trees import follow_fragments
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkCoding
@@ -181,21 +181,21 @@ class _Chunk:
     def _vertices(self, vertices: Vertices, count: int | None) -> Remarks:
         self.rows = self.summary.rows[self.chunk] = len(vertices)
         if count is not None and count != len(vertices):
-            yield "counts", "error", f"{len(vertices)} rows, but the stored counts say {count}: run zvl.index"
+            yield "counts", "error", f"{counted(self.rows, 'row')}, but the stored counts say {count}: run zvl.index"
         if not len(vertices):
             yield "structure", "warning", "a chunk without vertices is listed"
-        if not np.isfinite(vertices).all():
-            yield "structure", "error", f"{int((~np.isfinite(vertices)).any(axis=1).sum())} vertices are not finite"
+        if bad := int((~np.isfinite(vertices)).any(axis=1).sum()):
+            yield "structure", "error", f"{counted(bad, 'vertex')} not finite"
         placement, coord = self.check.placement, np.asarray(self.coord, np.int64)
         outside = int(placement.outside(vertices, coord).sum())
         if outside:
-            yield "structure", "error", f"{outside} vertices lie outside the chunk, so that boxes would miss them"
+            yield "structure", "error", f"{counted(outside, 'vertex')} outside the chunk, so that boxes would miss them"
         elif placement.strays and placement.known:
             self.summary.strays[self.chunk] = placement.reach(vertices, coord)
         lo, hi = self.check.bounds
         beyond = int(((vertices < lo - _slack(lo)) | (vertices > hi + _slack(hi))).any(axis=1).sum())
         if beyond:
-            yield "structure", "warning", f"{beyond} vertices lie outside the bounds of the store"
+            yield "structure", "warning", f"{counted(beyond, 'vertex')} outside the bounds of the store"
 
     def _fragments(self, index: Fragments) -> Remarks:
         self.index = index
@@ -210,12 +210,12 @@ class _Chunk:
             yield "fragments", "error", "fragments_tile is stated, but the fragments do not partition the rows"
         lost = self.rows - len(np.unique(named))
         if lost:
-            yield "fragments", "warning", f"{lost} of {self.rows} rows belong to no fragment"
+            yield "fragments", "warning", f"{lost} of {counted(self.rows, 'row')} belong to no fragment"
 
     def _owners(self, owners: Array) -> Remarks:
         total = self.summary.fragments.get(self.chunk, UNKNOWN)
         if total not in (UNKNOWN, len(owners)):
-            yield "fragments", "error", f"{len(owners)} object ids for {total} fragments"
+            yield "fragments", "error", f"{len(owners)} object ids for {counted(total, 'fragment')}"
         else:
             self.summary.owners[self.chunk] = owners.astype(np.int64)
 
@@ -250,7 +250,7 @@ class _Chunk:
             return
         open_width = cell.loose or cell.spec.row_shape is None
         if len(values) != rows and not (open_width and rows and len(values) and len(values) % rows == 0):
-            yield kind, "error", f"{len(values)} rows of values for {rows} {of}"
+            yield kind, "error", f"{counted(len(values), 'row')} of values for {rows} {of}"
         elif cell.spec.dictionary is not None:
             missing_codes(values, cell.spec.dictionary)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from zarr_vectors_lazy.check.chunk import UNKNOWN, Remarks, Summary
-from zarr_vectors_lazy.errors import FormatError, listed
+from zarr_vectors_lazy.errors import FormatError, counted, listed
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import Check, ChunkTable, Finding, Severity, StoreMeta, dotted
 from zarr_vectors_lazy.model.objects import GroupIndex, Manifests, ObjectIndex
@@ -138,10 +138,8 @@ def _totals(check: WholeCheck, here: Summary) -> Remarks:
     strays = sum(count for count, _ in here.strays.values())
     if strays:
         farthest = max(reach for _, reach in here.strays.values())
-        text = (
-            f"{strays} rows up to {farthest:.6g} outside their chunk, as in coarse levels of zarr-vectors-tools 0.3.0"
-        )
-        yield "structure", "warning", text + "; boxes are widened, and stay exact"
+        text = f"{counted(strays, 'row')} up to {farthest:.6g} outside their chunk, as in coarse levels of "
+        yield "structure", "warning", text + "zarr-vectors-tools 0.3.0; boxes are widened, and stay exact"
 
 
 def _ends(check: WholeCheck, family: FamilyCheck, summaries: Mapping[int, Summary]) -> Remarks:
@@ -177,10 +175,10 @@ def _table(check: WholeCheck, family: FamilyCheck, records: IntArray, rows: IntA
         chunk = ChunkTable(coords).find(records[:, end, :-1])
         counts = (other if there else rows)[chunk]
         if (chunk < 0).any():
-            yield "links", "error", f"{int((chunk < 0).sum())} records lead to chunks that do not exist"
+            yield "links", "error", f"{counted(int((chunk < 0).sum()), 'record')} leading to chunks that do not exist"
         wrong = (chunk >= 0) & (counts != UNKNOWN) & ((records[:, end, -1] >= counts) | (records[:, end, -1] < 0))
         if wrong.any():
-            yield "links", "error", f"{int(wrong.sum())} records name rows that their chunks do not have"
+            yield "links", "error", f"{counted(int(wrong.sum()), 'record')} naming rows that their chunks do not have"
 
 
 def _manifests(check: WholeCheck, here: Summary) -> Remarks:
@@ -199,17 +197,20 @@ def _manifests(check: WholeCheck, here: Summary) -> Remarks:
     chunk = ChunkTable(check.coords).find(manifests.chunks)
     if (chunk < 0).any():
         coord = dotted(manifests.chunks[chunk < 0][0])
-        yield "manifests", "error", f"{int((chunk < 0).sum())} entries name chunks that do not exist, such as {coord}"
+        strange = counted(int((chunk < 0).sum()), "entry")
+        yield "manifests", "error", f"{strange} naming chunks that do not exist, such as {coord}"
     fragments = _array(here.fragments, len(check.coords))[chunk]
     wrong = (chunk >= 0) & (fragments != UNKNOWN) & ((manifests.fragments >= fragments) | (manifests.fragments < 0))
     if wrong.any():
         at = int(np.argmax(wrong))
         such = f"{manifests.fragments[at]} of chunk {dotted(manifests.chunks[at])}, which has {fragments[at]}"
-        yield "manifests", "error", f"{int(wrong.sum())} entries name fragments that do not exist, such as {such}"
+        strange = counted(int(wrong.sum()), "entry")
+        yield "manifests", "error", f"{strange} naming fragments that do not exist, such as {such}"
     stated, known = _of_fragments(here.owners, len(check.coords), manifests, chunk)
     wrong = int((stated != ids[manifests.owners[known]]).sum())
     if wrong:
-        yield "manifests", "error", f"{wrong} fragments state another object than the one whose manifest names them"
+        strange = counted(wrong, "fragment")
+        yield "manifests", "error", f"{strange} of another object than that whose manifest names them"
     yield from _told(check, here, manifests, chunk, ids)
 
 
@@ -243,7 +244,7 @@ def _told(check: WholeCheck, here: Summary, manifests: Manifests, chunk: IntArra
         if len(wrong):
             at = int(wrong[0])
             such = f"{stated[at]} of object {ids[at]}, not {right[at]}"
-            text = f"{array.name} of {len(wrong)} objects does not match their manifests, such as {such}"
+            text = f"{array.name} of {counted(len(wrong), 'object')} does not match their manifests, such as {such}"
             yield "counts", "error" if array.repeats else "warning", text
 
 
@@ -259,14 +260,14 @@ def _groups(check: WholeCheck) -> Remarks:
         return
     names = check.groups.names
     if names and len(names) != check.groups.count:
-        yield "counts", "error", f"{len(names)} group_names for {check.groups.count} groups"
+        yield "counts", "error", f"{len(names)} group_names for {counted(check.groups.count, 'group')}"
     if len(set(names)) != len(names):
         yield "metadata", "warning", "two groups have the same name, which only finds the first"
     members = read_groups(check.source, check.groups)
     known = np.empty(0, np.int64) if check.objects is None else read_ids(check.source, check.objects)
     strangers = sum(int((~np.isin(ids, known)).sum()) for ids in members.values())
     if strangers:
-        yield "manifests", "warning", f"{strangers} members of groups are not objects of the level"
+        yield "manifests", "warning", f"{counted(strangers, 'member')} of groups not among the objects of the level"
 
 
 def _dense(check: WholeCheck, array: DenseArray, of: Literal["objects", "groups"]) -> Remarks:
@@ -275,7 +276,7 @@ def _dense(check: WholeCheck, array: DenseArray, of: Literal["objects", "groups"
     stored = array.shape[0] if array.present is None else array.present
     if index is not None and stored != index.count:
         severity: Severity = "error" if of == "groups" else "warning"
-        yield "counts", severity, f"{stored} rows for {index.count} {of}: missing rows have the fill value"
+        yield "counts", severity, f"{counted(stored, 'row')} for {index.count} {of}: missing rows have the fill value"
     for start in range(0, array.shape[0], array.chunk_rows):
         read_dense(check.source, array, start, min(start + array.chunk_rows, array.shape[0]))
 

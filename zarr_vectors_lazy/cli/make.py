@@ -14,7 +14,7 @@ from zarr_vectors_lazy import examples, maintenance
 from zarr_vectors_lazy.cli import options as given
 from zarr_vectors_lazy.copy.recompress import recompress as recompressed
 from zarr_vectors_lazy.display import nbytes_text
-from zarr_vectors_lazy.errors import FileError, SelectionError
+from zarr_vectors_lazy.errors import FileError, SelectionError, counted
 from zarr_vectors_lazy.files.formats import format_of, suffixes
 from zarr_vectors_lazy.interchange import ingest as ingested
 from zarr_vectors_lazy.maintenance import rechunk as rechunked
@@ -130,8 +130,8 @@ def ingest(
         )
     given.say_left_out(done["left_out"])
     given.say_left_out([f"{name} is {text}" for name, text in done["renamed"].items()], "renamed")
-    what = f"{given.counted(done['vertex_count'], 'vertex')} ({done['kind']})"
-    given.tell(done, json, f"{store}: {what} in {given.counted(done['chunk_count'], 'chunk')}")
+    what = f"{counted(done['vertex_count'], 'vertex')} ({done['kind']})"
+    given.tell(done, json, f"{store}: {what} in {counted(done['chunk_count'], 'chunk')}")
 
 
 @contextmanager
@@ -186,8 +186,8 @@ def pyramid(
         )
     assert isinstance(done, dict)
     given.say_left_out(done["left_out"])
-    counts = " and ".join(f"{spec['vertex_count']:,}" for spec in done["level_specs"] if "vertex_count" in spec)
-    given.tell(done, json, f"{store}: {given.counted(done['levels_created'], 'level')} of {counts} vertices")
+    made = [counted(spec["vertex_count"], "vertex") for spec in done["level_specs"] if "vertex_count" in spec]
+    given.tell(done, json, f"{store}: {counted(done['levels_created'], 'level')} of {' and '.join(made)}")
 
 
 def rechunk(
@@ -220,8 +220,8 @@ def rechunk(
         )
     levels = list(map(str, done["levels_left_out"]))
     given.say_left_out([name for name in done["left_out"] if name not in levels])
-    built = f"; {given.counted(done['pyramid']['levels_created'], 'level')} built" if "pyramid" in done else ""
-    said = f"{store}: {given.counted(done['chunk_count'], 'chunk')}"
+    built = f"; {counted(done['pyramid']['levels_created'], 'level')} built" if "pyramid" in done else ""
+    said = f"{store}: {counted(done['chunk_count'], 'chunk')}"
     given.tell(done, json, f"{said}{not_carried(levels, '--pyramid') or built}")
 
 
@@ -251,7 +251,7 @@ def save(
     given.say_left_out([name for name in done["left_out"] if name not in levels])
     rows = {"vertex_count": "vertex", "node_count": "vertex", "line_count": "line"}
     name = next(name for name in rows if name in done)  # each geometry counts in its own way
-    said = f"{store}: {given.counted(done[name], rows[name])} in {given.counted(done['chunk_count'], 'chunk')}"
+    said = f"{store}: {counted(done[name], rows[name])} in {counted(done['chunk_count'], 'chunk')}"
     given.tell(done, json, f"{said}{not_carried(levels, 'zvl pyramid')}")
 
 
@@ -289,7 +289,7 @@ def recompress(
         )
     given.say_left_out(done["left_out"])
     sizes = f"{nbytes_text(done['source_nbytes'])} became {nbytes_text(done['nbytes'])}"
-    said = f"{given.counted(done['cell_count'], 'cell')} in {given.counted(done['object_count'], 'object')}"
+    said = f"{counted(done['cell_count'], 'cell')} in {counted(done['object_count'], 'object')}"
     given.tell(done, json, f"{store}: {said}, {sizes}")
 
 
@@ -324,8 +324,8 @@ def shard(
     left = f"{store} is intact, with the cells of some arrays in shards; run the command again to finish"
     with given.leaving(left, run.computing()):
         done = maintenance.shard(store, shard_shape=given.shard_shape(shape), **place.keywords())
-    objects = given.counted(sum(done.values()), "object")
-    given.tell(done, json, f"{store}: the cells of {given.counted(len(done), 'array')} are now {objects}")
+    objects = counted(sum(done.values()), "object")
+    given.tell(done, json, f"{store}: the cells of {counted(len(done), 'array')} are now {objects}")
 
 
 def index(store: given.Store, *, place: given.Place, json: given.AsJson = False) -> None:

@@ -18,7 +18,16 @@ from rich.console import Console
 from rich.table import Table
 
 from zarr_vectors_lazy.cli import Stopped
-from zarr_vectors_lazy.errors import NOTHING, FormatError, SelectionError, StoreError, in_line, optional, printable
+from zarr_vectors_lazy.errors import (
+    NOTHING,
+    FormatError,
+    SelectionError,
+    StoreError,
+    counted,
+    in_line,
+    optional,
+    printable,
+)
 from zarr_vectors_lazy.level import ZVLevel
 from zarr_vectors_lazy.objects import value_dtype
 from zarr_vectors_lazy.progress import Bar, request_bar, task_bar
@@ -306,11 +315,6 @@ def say_nothing() -> None:
     say("zvl: warning: nothing is selected; zvl info shows the bounds of the store", error=True)
 
 
-def counted(number: int, one: str) -> str:
-    """``1 chunk``, ``2,000 chunks``."""
-    return f"{number:,} {one if number == 1 else 'vertices' if one == 'vertex' else f'{one}s'}"
-
-
 def tell_counts(counts: Mapping[int, int], json: bool) -> None:
     """Print the number of vertices by level."""
     tell(counts, json, *(f"level {level}: {counted(count, 'vertex')}" for level, count in counts.items()))
@@ -335,11 +339,11 @@ def parse_corners(text: str, ndim: int) -> tuple[list[float], list[float]]:
     try:
         numbers = [float(number) for number in re.split(r"[\s,;:()\[\]]+", text.strip(" ()[]"))]
     except ValueError as error:
-        raise SelectionError(f"--bbox must be {2 * ndim} numbers, found {text!r}") from error
+        raise SelectionError(f"--bbox must be {counted(2 * ndim, 'number')}, found {text!r}") from error
     if len(numbers) != 2 * ndim:
         hint = "; put commas between them" if len(numbers) == 1 else ""
         raise SelectionError(
-            f"--bbox must be {2 * ndim} numbers, lower corner first, found {len(numbers)}: {text!r}{hint}"
+            f"--bbox must be {counted(2 * ndim, 'number')}, lower corner first, found {len(numbers)}: {text!r}{hint}"
         )
     return numbers[:ndim], numbers[ndim:]
 

@@ -17,7 +17,7 @@ from zarr_vectors_lazy.cli import options as given
 from zarr_vectors_lazy.cli.options import print_json, print_pairs, print_table
 from zarr_vectors_lazy.convert.plot import picture
 from zarr_vectors_lazy.convert.precomputed_export import LIMIT
-from zarr_vectors_lazy.errors import NO_STORE, FormatError, SelectionError, in_line, meant
+from zarr_vectors_lazy.errors import NO_STORE, FormatError, SelectionError, counted, in_line, meant
 from zarr_vectors_lazy.files.formats import suffixes
 from zarr_vectors_lazy.level import ZVLevel
 from zarr_vectors_lazy.store import ZVStore
@@ -109,7 +109,7 @@ def ls(store: given.Store, *, level: given.Level = None, place: given.Place, jso
         return
     rows = [[name, dtype, " x ".join(map(_count, shape))] for name, (shape, dtype) in members.items()]
     print_table(["array", "dtype", "shape"], rows, right=(2,))
-    given.say(f"\n{given.counted(len(objects), 'object')}")
+    given.say(f"\n{counted(len(objects), 'object')}")
     if groups:
         print_table(["group", "objects"], [[name, f"{count:,}"] for name, count in groups.items()], right=(1,))
 
@@ -240,8 +240,8 @@ def read(
             return
         done = part.to_file(out, format=format, overwrite=overwrite, **how)
     say_done(done)
-    rows = given.counted(done["vertices"], "vertex")
-    given.tell(done, json, f"{out}: {rows} of level {part.index}, {done['bytes']:,} bytes")
+    rows = counted(done["vertices"], "vertex")
+    given.tell(done, json, f"{out}: {rows} of level {part.index}, {counted(done['bytes'], 'byte')}")
 
 
 def to_standard_output(part: Any, name: str, how: dict[str, Any]) -> None:
@@ -278,7 +278,7 @@ def export(
     part = chosen.of(place.open(store))
     with run.computing():
         done = part.to_precomputed(folder, kind, sharded=sharded, limit=limit, overwrite=overwrite)
-    text = f"{done['count']:,} {kind} in {done['files']:,} files, {done['bytes']:,} bytes"
+    text = f"{done['count']:,} {kind} in {counted(done['files'], 'file')}, {counted(done['bytes'], 'byte')}"
     given.tell(done, json, f"{folder}: {text}")
 
 

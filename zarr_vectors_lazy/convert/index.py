@@ -12,7 +12,7 @@ from dask.base import tokenize
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, in_line
+from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, counted, in_line
 from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.plan.selection import Boxes, Region, nearest_rows, parse_region
@@ -134,7 +134,7 @@ class LazyRows(BackendArray):
     def _refuse(self, found: int) -> None:
         data = self.sizes.view.data
         raise FormatError(
-            f"{found} vertices are stored, but the level states {self.shape[0]}; run zvl.index", where=data.url
+            f"{counted(found, 'vertex')} stored, but the level states {self.shape[0]}; run zvl.index", where=data.url
         )
 
 
@@ -325,7 +325,7 @@ class PositionIndex(xr.Index):
         return sum(part.length for part in self.parts)
 
     def __repr__(self) -> str:
-        return in_line(f"<PositionIndex of {len(self)} vertices over {', '.join(map(str, self.names))}>")
+        return in_line(f"<PositionIndex of {counted(len(self), 'vertex')} over {', '.join(map(str, self.names))}>")
 
     def _repr_inline_(self, max_width: int) -> str:
         return repr(self)[:max_width]

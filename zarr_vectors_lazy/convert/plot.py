@@ -12,7 +12,7 @@ import numpy as np
 
 from zarr_vectors_lazy.convert.xarray import object_dataset, told_attrs
 from zarr_vectors_lazy.display import naturally
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError, listed, optional
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, counted, listed, optional
 from zarr_vectors_lazy.model.levels import StoreMeta
 from zarr_vectors_lazy.plan.selection import OBJECT_ID, missing_in
 from zarr_vectors_lazy.read.columns import attribute_array, coding_of, column_of, vertices_array
@@ -143,7 +143,9 @@ def read_drawing(view: LevelView, color: Color | None) -> Drawing:
     segments = np.empty((0, 2), np.int64) if joined is None else outlines(joined) if "mesh" in kinds else joined
     shade = None if color is None else _shade(view, color, *found)
     if shade is not None and len(shade.values) != len(positions):
-        raise SelectionError(f"color= has {len(shade.values):,} rows, but {len(positions):,} vertices are drawn")
+        raise SelectionError(
+            f"color= has {counted(len(shade.values), 'row')}, but {counted(len(positions), 'vertex')} to colour"
+        )
     return Drawing(positions=world.show(positions), segments=segments, shade=shade)
 
 
@@ -371,7 +373,7 @@ def plot_view(
         url = view.data.tree.url  # the store may be inside an archive or a bucket
         name = url.rstrip("/").rpartition("/")[2] or url
         count = figure.vertex_count = len(drawing.positions)
-        about = f", level {view.data.meta.index}: {count:,} {'vertex' if count == 1 else 'vertices'}"
+        about = f", level {view.data.meta.index}: {counted(count, 'vertex')}"
         room = max(int(figure.get_figwidth() / CHARACTER) - len(about), 9)
         title = (name if len(name) <= room else f"{name[: room // 2 - 2]}...{name[-(room // 2 - 1) :]}") + about
         figure.suptitle(title, fontsize=10, y=1 - 0.08 / figure.get_figheight(), va="top")

@@ -25,7 +25,7 @@ from zarr_vectors_lazy.convert.index import (
     RowsVariable,
     index_of,
 )
-from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError
+from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, counted
 from zarr_vectors_lazy.format.base import check_array
 from zarr_vectors_lazy.kernels.bins import Grid
 from zarr_vectors_lazy.model.arrays import DenseArray
@@ -83,7 +83,9 @@ def described(attributes: Mapping[str, Any]) -> dict[str, str]:
 def check_rows(source: Source, array: DenseArray, count: int, dim: str = "object") -> None:
     """Raise FormatError if an array does not have a row for each object or group."""
     if array.shape[0] != count:
-        raise FormatError(f"{array.shape[0]} rows of {array.path!r} for {count} {dim}s", where=source.spec.url)
+        raise FormatError(
+            f"{counted(array.shape[0], 'row')} of {array.path!r} for {count} {dim}s", where=source.spec.url
+        )
 
 
 def dense_array(source: Source, array: DenseArray) -> da.Array:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from dask.utils import parse_bytes
 
-from zarr_vectors_lazy.errors import SelectionError, listed
+from zarr_vectors_lazy.errors import SelectionError, counted, listed
 from zarr_vectors_lazy.format.vectors import MISSING, code_dtype, missing_codes
 from zarr_vectors_lazy.kernels.rows import ids_of_intervals, joined
 from zarr_vectors_lazy.model.arrays import DenseArray, Dictionary
@@ -260,7 +260,10 @@ def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any], remade
 def summary_of_copy(summarise: Summary, names: Sequence[str], whole: Prepared, done: LevelRecord) -> dict[str, Any]:
     """What the geometry's writer returns, and what was left out."""
     lost = whole.job.left
-    return {**summarise(whole, done), "left_out": [*names, *([f"{lost} vertices without an object"] if lost else [])]}
+    return {
+        **summarise(whole, done),
+        "left_out": [*names, *([f"{counted(lost, 'vertex')} without an object"] if lost else [])],
+    }
 
 
 def _sized(source: run.Source, view: LevelView) -> run.Source:
@@ -323,9 +326,9 @@ def _check_rows(statistics: BlockStatistics) -> None:
 def _check_lines(start: IntArray, stop: IntArray, owners: IntArray) -> None:
     others, parted = len(np.unique(owners[start < 0])), int((stop - start != 2).sum())
     if others:
-        raise SelectionError(f"{others} lines do not have two vertices, which write_lines needs")
+        raise SelectionError(f"{counted(others, 'line')} without two vertices, which write_lines needs")
     if parted:
-        raise SelectionError(f"{parted} lines have only one selected end; {WHOLE}")
+        raise SelectionError(f"{counted(parted, 'line')} with only one selected end; {WHOLE}")
 
 
 def _tables(view: LevelView, owners: IntArray, ids: IntArray) -> run.Tables:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import FileError, listed
+from zarr_vectors_lazy.errors import FileError, counted, listed
 from zarr_vectors_lazy.files import meshes
 from zarr_vectors_lazy.files.loaded import NAME, Loaded, LoadOptions
 from zarr_vectors_lazy.files.meshes import Array
@@ -222,7 +222,7 @@ def _attributes(values: Mapping[str, Array], rows: int) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for key, table in values.items():
         if len(table) != rows:
-            raise FileError(f"{key} has {len(table)} rows, but there are {rows} vertices")
+            raise FileError(f"{key} has {counted(len(table), 'row')} for {counted(rows, 'vertex')}")
         names = {"NORMAL": meshes.NORMAL_PARTS, "TEXCOORD_0": TEXTURE, "COLOR_0": meshes.CHANNELS}.get(key)
         if names:
             found |= dict(zip(names, table.T, strict=False))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import FileError, SelectionError, ZVWarning, listed
+from zarr_vectors_lazy.errors import FileError, SelectionError, ZVWarning, counted, listed
 from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions, concatenated, library
 from zarr_vectors_lazy.files.meshes import Array, fitted, flat_columns, header_of, leave_rest, texts
 from zarr_vectors_lazy.files.outgoing import Outgoing
@@ -233,7 +233,9 @@ def load_swc(path: Path, asked: LoadOptions) -> Loaded:
     zero = (parents == 0) & ~(ids == 0).any()
     if zero.any():
         parents[zero] = ROOT
-        warnings.warn(f"{path}: {zero.sum()} roots have the parent 0, where SWC has -1", ZVWarning, stacklevel=2)
+        warnings.warn(
+            f"{path}: {counted(zero.sum(), 'root')} with the parent 0, where SWC has -1", ZVWarning, stacklevel=2
+        )
     children = np.flatnonzero(parents >= 0)
     at = np.minimum(np.searchsorted(ids[order], parents[children]), max(len(ids) - 1, 0))
     rows = order[at]
@@ -253,7 +255,7 @@ def load_swc(path: Path, asked: LoadOptions) -> Loaded:
         attributes={"id": ids, "type": fitted(table["type"], np.int32, np.int64), "radius": table["radius"]},
         edges=np.column_stack([children, rows]),
         header={"swc": {"comment": comments}} if comments else {},
-        left_out=(f"{more} columns beyond the seventh",) if more else (),
+        left_out=(f"{counted(more, 'column')} beyond the seventh",) if more else (),
     )
 
 
@@ -261,7 +263,9 @@ def _table(rows: list[list[str]]) -> tuple[dict[str, Any], int]:
     """Fields of the rows, and how many more columns there are."""
     short = next((number for number, row in enumerate(rows) if len(row) < len(FIELDS)), None)
     if short is not None:
-        raise FileError(f"row {short + 1} has {len(rows[short])} numbers, expected 7: id type x y z radius parent")
+        raise FileError(
+            f"row {short + 1} has {counted(len(rows[short]), 'number')}, expected 7: id type x y z radius parent"
+        )
     table: dict[str, Any] = {}
     for column, (name, dtype) in enumerate(FIELDS.items()):
         words = [row[column] for row in rows]

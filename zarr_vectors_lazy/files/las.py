@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import FileError, NotFoundError, SelectionError
+from zarr_vectors_lazy.errors import FileError, NotFoundError, SelectionError, counted
 from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions, library
 from zarr_vectors_lazy.files.meshes import header_of
 from zarr_vectors_lazy.files.outgoing import Outgoing, Values
@@ -70,7 +70,7 @@ def load_las(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
                 left_out=left,
             )
         if found != header.point_count:
-            raise FileError(f"its header states {header.point_count} points, but there are {found}")
+            raise FileError(f"its header states {counted(header.point_count, 'point')}, but there are {found}")
 
 
 load_laz = load_las

@@ -14,7 +14,7 @@ import dask
 import dask.array as da
 import numpy as np
 
-from zarr_vectors_lazy.errors import SelectionError, listed, optional
+from zarr_vectors_lazy.errors import SelectionError, counted, listed, optional
 from zarr_vectors_lazy.model.arrays import float64_holds
 from zarr_vectors_lazy.types import BoolArray, IntArray
 
@@ -344,7 +344,7 @@ def _headers(headers: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list
             found[kind] = of_files[0]
         elif len(of_files) > MAX_HEADERS:
             del found[kind]
-            left.append(f"headers of {len(of_files)} files that differ")
+            left.append(f"headers of {counted(len(of_files), 'file')} that differ")
     return found, left
 
 

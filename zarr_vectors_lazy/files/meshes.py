@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import FileError, SelectionError
+from zarr_vectors_lazy.errors import FileError, SelectionError, counted
 from zarr_vectors_lazy.files.loaded import NAME, Loaded, LoadOptions, library
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.format.vectors import is_number
@@ -61,7 +61,7 @@ class Polygons:
         least, most = int(self.counts.min()), int(self.counts.max())
         if least < 3:
             raise FileError(
-                f"face {int(np.argmin(self.counts)) + 1} has {least} corners, but a face needs at least three"
+                f"face {int(np.argmin(self.counts)) + 1} has {counted(least, 'corner')}, but a face needs at least 3"
             )
         check_rows(self.corners, rows, "faces")
         if not triangulate or most == 3:
@@ -323,7 +323,9 @@ def load_off(path: Path, asked: LoadOptions) -> Loaded:
         raise FileError(f"expected the numbers of vertices and faces, found {' '.join(counts)[:40]!r}")
     vertices, faces = int(counts[0]), int(counts[1])
     if len(rest) < vertices + faces:
-        raise FileError(f"expected {vertices} vertices and {faces} faces, found {len(rest)} lines")
+        raise FileError(
+            f"expected {counted(vertices, 'vertex')} and {counted(faces, 'face')}, found {counted(len(rest), 'line')}"
+        )
     positions, attributes = _off_vertices(rest[:vertices], kind)
     left: list[str] = ["lines after the last face"] if len(rest) > vertices + faces else []
     polygons = _off_faces(rest[vertices : vertices + faces], left)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import FileError
+from zarr_vectors_lazy.errors import FileError, counted
 from zarr_vectors_lazy.files import meshes
 from zarr_vectors_lazy.files.loaded import NAME, Loaded, LoadOptions
 from zarr_vectors_lazy.files.meshes import Array
@@ -132,7 +132,7 @@ def _table(word: str, rows: Sequence[list[bytes]], widths: Sequence[int]) -> Arr
     wrong = np.flatnonzero(~np.isin(counts, widths))
     if len(wrong):
         said = " ".join(map(repr, widths[:-1])) + (" or " if widths[:-1] else "") + str(widths[-1])
-        raise FileError(f"{word!r} number {wrong[0] + 1} has {counts[wrong[0]]} numbers, expected {said}")
+        raise FileError(f"{word!r} number {wrong[0] + 1} has {counted(counts[wrong[0]], 'number')}, expected {said}")
     width = int(counts.max())
     table = np.full((len(rows), width), np.nan)
     table[np.arange(width) < counts[:, None]] = np.array(list(chain(*rows)), np.float64)

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import FileError, SelectionError, ZVWarning
+from zarr_vectors_lazy.errors import FileError, SelectionError, ZVWarning, counted
 from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Loaded, LoadOptions, library
 from zarr_vectors_lazy.files.meshes import header_of
 from zarr_vectors_lazy.files.outgoing import Outgoing, Paths, Values
@@ -64,7 +64,7 @@ def load_trk(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
     if not found:
         yield _streamlines(np.empty((0, 3), np.float32), np.zeros(1, np.int64), crs=crs)
     if expected and found != expected:
-        raise FileError(f"its header states {expected} streamlines, but there are {found}")
+        raise FileError(f"its header states {counted(expected, 'streamline')}, but there are {found}")
 
 
 def _columns(decode: Any, names: Iterable[bytes], count: int, rest: str) -> dict[str, slice]:
@@ -101,7 +101,7 @@ def _trk_records(
             while at < len(counts) and not (expected and found + len(starts) == expected):
                 length = counts[at]
                 if length < 0:
-                    raise FileError(f"streamline {found + len(starts)} has {length} points")
+                    raise FileError(f"streamline {found + len(starts)} has {counted(length, 'point')}")
                 end = at + 1 + length * width + properties
                 if end > len(counts):
                     break
@@ -115,7 +115,7 @@ def _trk_records(
             if not more:
                 break
         if held and not expected:
-            raise FileError(f"its last {len(held)} bytes are not a streamline")
+            raise FileError(f"its end is not a streamline: {counted(len(held), 'byte')}")
 
 
 def _records(
@@ -141,7 +141,9 @@ def load_tck(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
     if not found:
         yield _streamlines(np.empty((0, 3), np.float32), np.zeros(1, np.int64), crs=crs, header=header)
     if expected and found != expected:  # the end mark is there, or nibabel would have refused it
-        warnings.warn(f"{path}: its header says {expected} streamlines, but there are {found}", ZVWarning, stacklevel=2)
+        warnings.warn(
+            f"{path}: its header says {counted(expected, 'streamline')}, but there are {found}", ZVWarning, stacklevel=2
+        )
 
 
 def _batches(lines: Iterable[Any]) -> Iterator[list[Values]]:
@@ -300,13 +302,15 @@ def load_trx(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
     starts = [name for name in top if name.startswith("offsets.")]
     if not count or not rows or not places or not starts:
         if count or rows:
-            raise FileError(f"its header states {count} streamlines of {rows} vertices, but it has {top}")
+            raise FileError(
+                f"its header states {counted(count, 'streamline')} of {counted(rows, 'vertex')}, but it has {top}"
+            )
         yield _streamlines(np.empty((0, 3), np.float32), np.zeros(1, np.int64), crs=crs)
         return
     offsets = parts.whole(starts[0]).astype(np.int64)
     offsets = np.append(offsets, rows) if len(offsets) == count else offsets
     if len(offsets) != count + 1 or offsets[0] != 0 or offsets[-1] != rows or (np.diff(offsets) < 0).any():
-        raise FileError(f"its offsets are not those of {count} streamlines of {rows} vertices")
+        raise FileError(f"its offsets are not those of {counted(count, 'streamline')} of {counted(rows, 'vertex')}")
     per_line = {_split(name)[0]: parts.whole(name, count) for name in parts.below("dps").values()}
     groups, of_groups = _trx_groups(parts, count)
     tables: dict[str, Any] = {"groups": groups, "group_attributes": of_groups}

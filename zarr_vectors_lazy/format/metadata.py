@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.errors import FormatError, counted
 from zarr_vectors_lazy.format.base import (
     LEVEL,
     MAX_AXES,
@@ -267,7 +267,9 @@ def parse_root(root: Found, children: tuple[str, ...] | None) -> StoreMeta:
         raise FormatError(f"multiscales[0].axes must be a list of named axes, found {axes!r}", where=root.path)
     ndim = len(axes)
     if ndim > MAX_AXES:
-        raise FormatError(f"multiscales[0] has {ndim} axes; at most {MAX_AXES} are supported", where=root.path)
+        raise FormatError(
+            f"multiscales[0] has {counted(ndim, 'axis')}; at most {MAX_AXES} are supported", where=root.path
+        )
     chunk_shape = numbers(block.get("chunk_shape"), ndim, "zarr_vectors.chunk_shape", root.path, positive=True)
     declared_bin = block.get("base_bin_shape")
     bin_shape = (
@@ -339,7 +341,7 @@ def numbers(value: Any, length: int, name: str, where: str, *, positive: bool = 
     """(length,) float64 of a JSON list, checked."""
     good = isinstance(value, list) and len(value) == length
     if not good or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
-        raise FormatError(f"{name} must be {length} numbers, found {value!r}", where=where)
+        raise FormatError(f"{name} must be {counted(length, 'number')}, found {value!r}", where=where)
     try:
         array = np.asarray(value, np.float64)
     except OverflowError as error:

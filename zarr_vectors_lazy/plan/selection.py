@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import SelectionError, listed, meant
+from zarr_vectors_lazy.errors import SelectionError, counted, listed, meant
 from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.model.world import World, by_axes
 from zarr_vectors_lazy.types import Array, BBox, BoolArray, ChunkCoords, Floats, IntArray, Vertices
@@ -305,7 +305,7 @@ def parse_region(
 def _corners(bbox: Any, names: Sequence[str]) -> tuple[Floats, Floats]:
     """(n, C) corners of one or more boxes."""
     ndim = len(names)
-    wanted = f"bbox= must be (lo, hi), {ndim} numbers each, or several of these"
+    wanted = f"bbox= must be (lo, hi), {counted(ndim, 'number')} each, or several of these"
     try:
         parts = [np.asarray(part, np.float64) for part in bbox]
     except (TypeError, ValueError, OverflowError) as error:
@@ -624,7 +624,9 @@ class AnyOf:
     def __call__(self, column: Column) -> BoolArray:
         """(n,) mask of a (n,) column."""
         if column.ndim > 1:
-            raise SelectionError(f"each vertex has {column.shape[1]} values: only a range (lo, hi) is possible")
+            raise SelectionError(
+                f"each vertex has {counted(column.shape[1], 'value')}: only a range (lo, hi) is possible"
+            )
         if not self.missing and self.fill is None:
             return self.among(column)
         return np.where(missing_in(column, self.fill), self.missing, self.among(column))
@@ -671,7 +673,8 @@ def parse_test(name: str, wanted: Any, dtype: np.dtype[Any], fill: int | None = 
             raise _refused(
                 name,
                 wanted,
-                f"a tuple is a range (lo, hi), but this one has {len(wanted)} values; use a list to match several",
+                f"a tuple is a range (lo, hi), but this one has {counted(len(wanted), 'value')}; "
+                "use a list to match several",
             )
         lo, hi = (None if end is None else _checked(name, wanted, end, dtype) for end in wanted)
         if lo is not None and hi is not None and lo > hi:

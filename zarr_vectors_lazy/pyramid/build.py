@@ -11,7 +11,7 @@ import numpy as np
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from zarr_vectors_lazy.errors import SelectionError, ZVWarning
+from zarr_vectors_lazy.errors import SelectionError, ZVWarning, counted
 from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.kernels.bins import Rule
 from zarr_vectors_lazy.keywords import suggesting
@@ -88,7 +88,7 @@ class Figures:
             ("levels", ", ".join(map(str, self.levels))),
             ("chunks", f"{self.chunks:,}"),
             ("tasks", f"{self.tasks:,}"),
-            ("requests", f"{self.requests:,} ({self.reads:,} reads, {self.writes:,} writes)"),
+            ("requests", f"{self.requests:,} ({counted(self.reads, 'read')}, {counted(self.writes, 'write')})"),
             ("bytes", nbytes),
         ]
         return "\n".join(f"{name:<9} {value}" for name, value in rows)
@@ -540,8 +540,9 @@ def run(options: PyramidOptions, spec: StoreSpec, *, compute: bool, progress: bo
     for made in found["level_specs"]:
         if made.get("vertex_count", SMALL) < SMALL:
             warnings.warn(
-                f"level {made['level']} has {made['vertex_count']} vertices: bins of {made['bin_shape']} are large for "
-                "these data; coarsen less, or begin with smaller bins (bin_shape of level 0)",
+                f"level {made['level']} has {counted(made['vertex_count'], 'vertex')}: bins of "
+                f"{made['bin_shape']} are large for these data; coarsen less, or begin with smaller bins "
+                "(bin_shape of level 0)",
                 ZVWarning,
                 stacklevel=4,
             )

@@ -8,7 +8,7 @@ from typing import Literal, NoReturn, TypeAlias
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
+from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, counted
 from zarr_vectors_lazy.format.chain import ChainLayout
 from zarr_vectors_lazy.format.manifests import decode_fragments, decode_ranges
 from zarr_vectors_lazy.format.vectors import (
@@ -104,7 +104,8 @@ def check_rows(wanted: Sequence[Requested], out: dict[tuple[str, int], Raw]) -> 
                 continue
             each = count * unit * (math.prod(spec.row_shape or ()) if exact else 1)
             if nbytes != each if exact else nbytes % max(each, 1) or bool(nbytes) != bool(each):
-                text = f"{nbytes} bytes of {spec.dtype} cannot be the values of the chunk's {count} vertices"
+                needed = counted(count, "vertex")
+                text = f"{counted(nbytes, 'byte')} of {spec.dtype} cannot be the values of the chunk's {needed}"
                 out[want.member, chunk] = FormatError(text)
 
 
@@ -280,7 +281,8 @@ def check_count(source: Source, spec: CellSpec, coord: Sequence[int], found: int
     """Raise FormatError if metadata promise another number of rows than was read."""
     if count is not None and found != count:
         raise FormatError(
-            f"chunk {dotted(coord)!r} of {spec.path!r} has {found} rows, but its count is {count}: run zvl.index",
+            f"chunk {dotted(coord)!r} of {spec.path!r} has {counted(found, 'row')}, but its count is {count}: "
+            "run zvl.index",
             where=source.spec.url,
         )
 
@@ -321,7 +323,7 @@ def read_attribute(
         values = decode_rows(payload, spec.dtype, row_shape)
         if count is not None and len(values) != count:
             raise FormatError(
-                f"the attribute has {len(values)} rows, but the chunk {count} vertices "
+                f"the attribute has {counted(len(values), 'row')}, but the chunk {counted(count, 'vertex')} "
                 "(or its stored count is wrong: run zvl.index)"
             )
     return values
@@ -487,7 +489,9 @@ def _ratio(data: LevelData, rows: CellArray, values: CellArray, coords: IntArray
         n = read_row_count(data.source, rows.spec, coord, raws["rows", i])
         total = read_row_count(data.source, values.spec, coord, raws["values", i])
         if n and (total % n or not total):
-            raise FormatError(f"{total} values for {n} rows in chunk {dotted(coord)!r}", where=values.spec.path)
+            raise FormatError(
+                f"{counted(total, 'value')} for {counted(n, 'row')} in chunk {dotted(coord)!r}", where=values.spec.path
+            )
         if n:
             return () if total == n else (total // n,)
     return None

@@ -18,7 +18,7 @@ from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, in_line
+from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, counted, in_line
 from zarr_vectors_lazy.kernels.bins import Binned, Grid, bin_rows, dense_grid, merge_binned
 from zarr_vectors_lazy.kernels.rows import first_row_numbers
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, Dictionary, integers_with_missing
@@ -600,7 +600,7 @@ def select_values(view: LevelView, name: str, wanted: Any) -> LevelView:
         shape = () if isinstance(test, Between) else column_of(view, name)[0].row_shape
         if shape:
             raise SelectionError(
-                f"{{{name!r}: ...}}: each vertex has {shape[0]} values: only a range (lo, hi) is possible"
+                f"{{{name!r}: ...}}: each vertex has {counted(shape[0], 'value')}: only a range (lo, hi) is possible"
             )
         return select_where(view, Condition((name,), test))
     categories = spec.dictionary.categories
@@ -819,5 +819,5 @@ def binned_array(vertices: da.Array, values: da.Array | None, grid: Grid, *, str
 
 def _finish(grid: Grid, binned: Binned, mean: bool, strict: str) -> Array:
     if strict and binned.outside:
-        raise FormatError(f"{binned.outside} vertices lie outside {strict}")
+        raise FormatError(f"{counted(binned.outside, 'vertex')} outside {strict}")
     return dense_grid(grid, binned, mean=mean)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
+from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, counted
 from zarr_vectors_lazy.format.base import check_array
 from zarr_vectors_lazy.format.codecs import Pipeline, split_vlen
 from zarr_vectors_lazy.format.manifests import decode_manifests
@@ -52,7 +52,7 @@ def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | No
         return np.concatenate([stored, np.full((lost, *array.shape[1:]), array.missing, array.dtype)])
     adopt_limits()
     nbytes = (stop - start) * array.dtype.itemsize * math.prod(array.shape[1:])
-    check_array(nbytes, f"{stop - start} rows of {array.path!r}", source.spec.url)
+    check_array(nbytes, f"{counted(stop - start, 'row')} of {array.path!r}", source.spec.url)
     if array.stored is None:
         check = Pipeline(array.codecs).check_expansion
         read_level(source, [])
@@ -295,7 +295,7 @@ def read_groups(source: Source, groups: GroupIndex) -> dict[int, IntArray]:
     for group in range(groups.count):
         if group in groups.ranges:
             start, stop = groups.ranges[group]
-            check_array(8 * (stop - start), f"group {group} of {stop - start} objects", source.spec.url)
+            check_array(8 * (stop - start), f"group {group} of {counted(stop - start, 'object')}", source.spec.url)
             members[group] = np.arange(*groups.ranges[group], dtype=np.int64)
             continue
         blob = bytes(blobs[group])

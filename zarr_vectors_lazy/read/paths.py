@@ -13,7 +13,7 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from zarr_vectors_lazy.errors import FormatError, SelectionError
+from zarr_vectors_lazy.errors import FormatError, SelectionError, counted
 from zarr_vectors_lazy.kernels.rows import Kept, fragment_edges, fragment_ends, row_table
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.levels import ChunkTable
@@ -240,9 +240,11 @@ def owners_of(tracks: IntArray, rows: int) -> IntArray:
     at = taken_rows(tracks, rows)
     counts = np.bincount(at, minlength=rows)
     if (counts > 1).any():
-        raise SelectionError(f"{int((counts > 1).sum())} vertices belong to several objects, which cannot be written")
+        raise SelectionError(
+            f"{counted(int((counts > 1).sum()), 'vertex')} of several objects, which cannot be written"
+        )
     if (counts == 0).any():
-        raise SelectionError(f"{int((counts == 0).sum())} vertices belong to no object, although others do")
+        raise SelectionError(f"{counted(int((counts == 0).sum()), 'vertex')} of no object, although others have one")
     owners = np.empty(rows, np.int64)
     owners[at] = tracks[:, 1]
     return owners

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, SelectionError
+from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, SelectionError, counted
 from zarr_vectors_lazy.format.base import check_array
 from zarr_vectors_lazy.kernels.rows import Kept, kept_of_mask
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, float64_holds
@@ -215,7 +215,7 @@ def _condition_mask(condition: Condition, values: list[Array], count: int) -> Bo
     mask = np.asarray(condition.test(*values))
     if mask.shape != (count,) or mask.dtype != np.bool_:
         raise SelectionError(
-            f"where= must give a mask of {count} booleans, one for each vertex; it gave "
+            f"where= must give a mask of {counted(count, 'boolean')}, one for each vertex; it gave "
             f"{mask.dtype} of shape {mask.shape}"
         )
     return mask
@@ -305,7 +305,7 @@ def _absent(column: Column, coord: tuple[int, ...], n: int) -> Array:
     if column.constants is not None:
         return np.full(n, column.constants[coord[0]], column.dtype)
     with error_context(column.source, column.spec or column.vertices, coord):
-        check_array(n * math.prod(column.row_shape) * column.dtype.itemsize, f"{n} missing values")
+        check_array(n * math.prod(column.row_shape) * column.dtype.itemsize, f"{counted(n, 'missing value')}")
     shape = (n, *column.row_shape)
     if column.fill is not None:
         return np.full(shape, column.fill, column.dtype)

@@ -14,7 +14,7 @@ import dask
 import numpy as np
 import xarray as xr
 
-from zarr_vectors_lazy.errors import SelectionError, ZVWarning, listed, optional
+from zarr_vectors_lazy.errors import SelectionError, ZVWarning, counted, listed, optional
 from zarr_vectors_lazy.format.vectors import encode_categories, encode_integers, is_number, is_time, parse_text
 from zarr_vectors_lazy.kernels.bins import Rule, check_rule
 from zarr_vectors_lazy.kernels.routing import extent
@@ -85,7 +85,7 @@ def _given_bounds(bounds: Any, lo: Floats, hi: Floats, exact: tuple[Floats, Floa
     try:
         given = np.asarray(bounds, np.float64)
     except (TypeError, ValueError) as error:
-        raise SelectionError(f"bounds must be (lo, hi), {ndim} numbers each; found {bounds!r}") from error
+        raise SelectionError(f"bounds must be (lo, hi), {counted(ndim, 'number')} each; found {bounds!r}") from error
     if given.shape != (2, ndim) or not np.isfinite(given).all() or (given[0] > given[1]).any():
         raise SelectionError(f"bounds must be (lo, hi), {ndim} finite numbers each, lo <= hi; found {bounds!r}")
     outside = (exact[0] < given[0]) | (exact[1] > given[1])

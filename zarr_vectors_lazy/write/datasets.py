@@ -13,7 +13,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError, listed
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, counted, listed
 from zarr_vectors_lazy.keywords import Suggesting
 from zarr_vectors_lazy.types import IntArray
 from zarr_vectors_lazy.write import arguments
@@ -239,7 +239,7 @@ class _Given:
         rows = self.dataset[ROWS].values if ROWS in self.dataset else np.arange(len(positions))
         if rows.max(initial=-1) >= len(positions):
             raise SelectionError(
-                f"{ROWS} name row {rows.max()} of {len(positions)} vertices: dataset.zv.sel renumbers, where "
+                f"{ROWS} name row {rows.max()} of {counted(len(positions), 'vertex')}: dataset.zv.sel renumbers, where "
                 "dataset.sel does not"
             )
         positions, attributes = positions[rows], {name: values[rows] for name, values in attributes.items()}

@@ -11,7 +11,7 @@ import dask.array as da
 import numpy as np
 from dask.delayed import delayed
 
-from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError, ZVWarning
+from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError, ZVWarning, counted
 from zarr_vectors_lazy.format.base import COMPLETE, Found, Generation
 from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.format.v09 import documents
@@ -409,7 +409,8 @@ def write_values(
         values = np.asanyarray(block)
         if values.shape != (count, *new.row_shape):
             raise SelectionError(
-                f"values of {new.name!r} for chunk {dotted(coord)} have shape {values.shape}; it has {count} vertices"
+                f"values of {new.name!r} for chunk {dotted(coord)} have shape {values.shape}; "
+                f"it has {counted(count, 'vertex')}"
             )
         payloads.append(
             encode_rows(np.asarray(_stored(values, dictionary).astype(_dtype(new, dictionary), copy=False)))
@@ -560,7 +561,7 @@ def _aligned(values: Any, counts: IntArray) -> da.Array:
     """Values with one block for each chunk."""
     array = values if isinstance(values, da.Array) else da.from_array(np.asanyarray(values), chunks=-1)
     if array.ndim not in (1, 2):
-        raise SelectionError(f"values must be (N,) or (N, C), found {array.ndim} dimensions")
+        raise SelectionError(f"values must be (N,) or (N, C), found {counted(array.ndim, 'dimension')}")
     if any(np.isnan(size) for size in array.chunks[0]):
         if array.numblocks[0] != len(counts):
             raise SelectionError(
@@ -570,7 +571,9 @@ def _aligned(values: Any, counts: IntArray) -> da.Array:
         whole: da.Array = array if array.ndim == 1 else array.rechunk({1: -1})
         return whole
     if array.shape[0] != counts.sum():
-        raise SelectionError(f"values have {array.shape[0]} rows, but the level has {int(counts.sum())} vertices")
+        raise SelectionError(
+            f"values have {counted(array.shape[0], 'row')}, but the level has {counted(int(counts.sum()), 'vertex')}"
+        )
     if not len(counts):
         return array
     chunks = (tuple(counts.tolist()), *((edge,) for edge in array.shape[1:]))

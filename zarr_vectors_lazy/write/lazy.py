@@ -12,7 +12,7 @@ import dask.array as da
 import numpy as np
 from dask.bag import Bag
 
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError, listed
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, counted, listed
 from zarr_vectors_lazy.kernels.rows import joined
 from zarr_vectors_lazy.types import IntArray, Vertices
 from zarr_vectors_lazy.write import arguments, run
@@ -100,7 +100,9 @@ def _lengths(offsets: np.ndarray[Any, Any], rows: int) -> IntArray:
     lengths = np.diff(offsets)
     whole = offsets.dtype.kind in "iu" and len(offsets) and offsets[0] == 0 and offsets[-1] == rows
     if not whole or (offsets[1:] < offsets[:-1]).any():
-        raise SelectionError(f"offsets must ascend from 0 to the {rows} vertices, found {offsets[:5].tolist()}")
+        raise SelectionError(
+            f"offsets must ascend from 0 to the {counted(rows, 'vertex')}, found {offsets[:5].tolist()}"
+        )
     return lengths.astype(np.int64)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from dask.delayed import Delayed
 from dask.utils import parse_bytes
 
-from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.errors import SelectionError, counted
 from zarr_vectors_lazy.format.vectors import MISSING, code_dtype, taken
 from zarr_vectors_lazy.kernels.routing import PLACE, RowOwners
 from zarr_vectors_lazy.kernels.rows import link_dtype
@@ -621,11 +621,13 @@ def _aligned(name: str, array: Any, like: Any, rows: str) -> Any:
         unknown = np.isnan([*array.chunks[0], *like.chunks[0]]).any()
         if unknown and array.numblocks[0] != like.numblocks[0]:
             raise SelectionError(
-                f"{name} has {array.numblocks[0]} blocks and {rows} {like.numblocks[0]}, of unknown sizes: they must "
-                "be cut alike"
+                f"{name} has {counted(array.numblocks[0], 'block')} and {rows} {like.numblocks[0]}, of unknown sizes: "
+                "they must be cut alike"
             )
         if not unknown and array.shape[0] != like.shape[0]:
-            raise SelectionError(f"{name} must have {like.shape[0]} rows like {rows}, found {array.shape[0]}")
+            raise SelectionError(
+                f"{name} must have {counted(like.shape[0], 'row')} like {rows}, found {array.shape[0]}"
+            )
         if not unknown:
             array = array.rechunk({0: like.chunks[0]})
     whole = all(len(edges) == 1 for edges in array.chunks[1:])
