@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
+HANGS_S = 120  # what takes longer never ends: a busy machine is slow to start a process, or to run a thread
+
 
 @contextmanager
 def at_most(nbytes, what=""):

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 
+from tests.bounds import HANGS_S
 from tests.services.fixtures import *  # noqa: F403  the services, for tests of every folder
 from zarr_vectors_lazy.read import level as freshness  # not the fixture
 
@@ -65,7 +66,7 @@ def finished_threads():
     yield
     if (pool := dask.threaded.default_pool) is not None:
         everyone = threading.Barrier(pool._max_workers)
-        for met in [pool.submit(everyone.wait, 10) for _ in range(pool._max_workers)]:
+        for met in [pool.submit(everyone.wait, HANGS_S) for _ in range(pool._max_workers)]:
             met.result()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
+from tests.bounds import HANGS_S
 
 pytestmark = pytest.mark.emulator  # the viewer is a server
 
@@ -37,7 +38,7 @@ def test_the_viewer_is_given_sources_that_answer(goldens, name, kinds):
     assert np.allclose(state["position"], level.store.to_world(np.mean(level.bounds, axis=0)))
     for layer in state["layers"]:
         url = layer["source"].removeprefix("precomputed://")
-        with urllib.request.urlopen(f"{url}/info", timeout=20) as answer:
+        with urllib.request.urlopen(f"{url}/info", timeout=HANGS_S) as answer:
             assert answer.headers["Access-Control-Allow-Origin"] == "*"
             assert json.load(answer)["@type"].startswith("neuroglancer_")
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from benchmarks.s3_server import BUCKET, Bucket, Connection, Counts, Response, error, head
+from tests.bounds import HANGS_S
 
 SLOW_S = 0.05
 CODES = {403: "AccessDenied", 429: "TooManyRequests", 503: "SlowDown"}
@@ -202,7 +203,7 @@ def fault_server(folder):
     try:
         yield server
     finally:
-        asyncio.run_coroutine_threadsafe(close(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(close(), loop).result(HANGS_S)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(HANGS_S)
         loop.close()

@@ -3,6 +3,7 @@
 import threading
 from contextlib import contextmanager
 
+from tests.bounds import HANGS_S
 from zarr_vectors_lazy.requests import Delete, Put
 from zarr_vectors_lazy.storage.fetch import connect
 
@@ -57,7 +58,7 @@ def held(spec, is_it):
             if mine:
                 reached.set()
         if mine:
-            assert released.wait(30)
+            assert released.wait(HANGS_S)
 
     with one_by_one(spec, wait):
         yield reached, released

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.bounds import HANGS_S
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -15,7 +17,7 @@ def run_python(code, *arguments, stdin="", **environment):
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS_S,
         cwd=ROOT,
         env={**os.environ, **environment},
         check=False,

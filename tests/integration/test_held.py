@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 import time
+from types import SimpleNamespace
 
 import dask
 import dask.array as da
@@ -178,20 +179,23 @@ def looks(counts):
 
 def test_a_look_costs_one_request_after_a_pause(tmp_path, monkeypatch):
     write(tmp_path)
+    clock = [0.0]
+    monkeypatch.setattr(fresh, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(fresh, "PAUSE", 2.0)
     with dask.config.set({"zarr_vectors_lazy.batch-chunks": 1}):
         level = zvl.open_zv(tmp_path)[0]
-        for pause, expected in ((fresh.PAUSE, []), (0.05, ["0/zarr.json"]), (fresh.PAUSE, [])):
-            monkeypatch.setattr(fresh, "PAUSE", pause)
-            time.sleep(0.1)
+        for pause, looked in [
+            (1, 0),
+            (3, 1),
+            *[(1, 0)] * 60,
+            (1, 1),
+            (1, 0),
+        ]:  # after a pause, and at least once a minute
+            clock[0] += pause
             with counting() as counts:
                 level.vertices.compute(scheduler="sync")
-            assert looks(counts) == expected
-            assert counts.requests == level.chunk_count + len(expected)
-        monkeypatch.setattr(fresh, "LONGEST", 0.05)
-        time.sleep(0.1)
-        with counting() as counts:
-            level.vertices.compute(scheduler="sync")
-        assert looks(counts)
+            assert looks(counts) == ["0/zarr.json"] * looked
+            assert counts.requests == level.chunk_count + looked
 
 
 def test_stores_that_tell_nothing_cost_nothing(golden, tmp_path, later):

@@ -92,7 +92,7 @@ def test_a_worker_that_is_killed_costs_a_retry(tmp_path, sources, truth):
     ):
         delayed = zvl.build_pyramid(path, factors=FACTORS, cross_level_depth=-1, compute=False)
         future = client.compute(delayed)
-        while not (path / "_building" / "1" / "cells").exists():
+        while not (future.done() or (path / "_building" / "1" / "cells").exists()):
             time.sleep(0.005)
         os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
         assert future.result()["levels_created"] == 3

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
+from tests.bounds import HANGS_S
 from tests.integration.cut import Killed, held, killed_after
 from tests.integration.pyramids import files
 from zarr_vectors_lazy.errors import FormatError, StoreError
@@ -178,7 +179,7 @@ def test_of_two_writes_of_an_attribute_one_is_given_up(tmp_path):
     at_cell = held(resolve(tmp_path / "s"), lambda request: request.key.endswith("added/c/0/0"))
     with at_cell as (reached, released), ThreadPoolExecutor(1) as thread:
         first = thread.submit(level.write_attribute, "added", np.zeros(12))
-        assert reached.wait(30)
+        assert reached.wait(HANGS_S)
         level.write_attribute("added", np.arange(12.0))
         released.set()
         with pytest.raises(StoreError, match="another write of the attribute 'added' began meanwhile"):
@@ -190,7 +191,7 @@ def race(path, where):
     """Pause a write at a put, let another one finish, then resume the first; returns how the first ended."""
     with held(resolve(path), where) as (reached, released), ThreadPoolExecutor(1) as thread:
         first = thread.submit(write, path, NEW)
-        assert reached.wait(30)
+        assert reached.wait(HANGS_S)
         write(path, OTHER)
         released.set()
         return first.exception()
@@ -271,10 +272,10 @@ def test_both_at_work_at_once(tmp_path, alone):
     path = tmp_path / "s"
     with ThreadPoolExecutor(2) as threads, held(resolve(path), is_cell) as (reached, released):
         first = threads.submit(write, path, NEW)
-        assert reached.wait(30)
+        assert reached.wait(HANGS_S)
         with held(resolve(path), is_cell) as (there, go):
             second = threads.submit(write, path, OTHER)
-            assert there.wait(30)
+            assert there.wait(HANGS_S)
             released.set()
             assert isinstance(first.exception(), StoreError)
             go.set()

@@ -17,7 +17,8 @@ from obstore.store import AzureStore
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from tests.servers import HANGS_S, process
+from tests.bounds import HANGS_S
+from tests.servers import process
 from zarr_vectors_lazy.storage.io import run
 
 ROOT = Path(__file__).parents[2]

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import zarr_vectors_lazy as zvl
+from tests.bounds import HANGS_S
 from tests.services.hosts import ACCOUNT
 from tests.services.object_server import Answer, object_server
 from tests.services.test_anonymous import only_signed
@@ -222,7 +223,7 @@ def test_adlfs_and_the_metadata_of_the_instance(answers, said, tmp_path):
         environment = {"SSL_CERT_FILE": str(tmp_path / "ca.pem"), "AZURE_POD_IDENTITY_AUTHORITY_HOST": host}
         command = [sys.executable, "-c", CHILD, server.url.partition("://")[2]]
         environment = {**os.environ, **environment}
-        done = subprocess.run(command, env=environment, timeout=60, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, env=environment, timeout=HANGS_S, check=True, capture_output=True, text=True)
         assert said in done.stdout
         assert [asked.signed for asked in server.asked] == ([False, True] if answers else [False])
         assert bool(instance.asked) == answers

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
+from tests.bounds import HANGS_S
 from tests.services.catalogue import SERVICES
 from tests.services.fixtures import params
 from zarr_vectors_lazy.errors import StoreError
@@ -91,7 +92,7 @@ def test_two_writers_at_once(writable, monkeypatch):
 
     def look_and_wait(*arguments):
         looked(*arguments)
-        both.wait(20)
+        both.wait(HANGS_S)
 
     path, options = writable.path, writable.options
     monkeypatch.setattr(session, "_refuse_others", look_and_wait)
@@ -121,13 +122,13 @@ def test_overtaken(writable, monkeypatch):
             first = not reached.is_set()
             reached.set()
         if first:
-            assert released.wait(20)
+            assert released.wait(HANGS_S)
         put(self, puts)
 
     monkeypatch.setattr(session.WriteSession, "put", hold)
     with ThreadPoolExecutor(1) as thread:
         late = thread.submit(zvl.write_points, path, POINTS[:3], chunk_shape=4, mode="w", **options)
-        assert reached.wait(20)
+        assert reached.wait(HANGS_S)
         zvl.write_points(path, POINTS[3:9], chunk_shape=4, mode="w", **options)
         before = writable.objects()
         released.set()

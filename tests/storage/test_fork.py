@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.bounds import HANGS_S
+
 pytestmark = pytest.mark.emulator
 OURS = "import zarr_vectors_lazy as zvl\nzvl.open_zv(url, backend='obstore')\n"
 THEIRS = "import obstore\nobstore.store.HTTPStore.from_url(url, client_options={'allow_http': True}).get('zarr.json')\n"
@@ -38,5 +40,5 @@ def test_a_forked_child(http_host, cloud, before, backend):
         "nothing": "import obstore",
     }[before]
     command = [sys.executable, "-c", CHILD.format(before=code), f"{http_host.url}/forked", backend]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    said = subprocess.run(command, capture_output=True, text=True, timeout=HANGS_S, check=True).stdout
     assert said.strip() == ("True" if backend == "obstore" and before != "nothing" else "opened [0, 1, 2]")

@@ -8,6 +8,7 @@ import sys
 import distributed
 import pytest
 
+from tests.bounds import HANGS_S
 from tests.storage.conftest import KINDS
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage.fetch import connect, fetch
@@ -15,7 +16,6 @@ from zarr_vectors_lazy.storage.requests import Get
 from zarr_vectors_lazy.storage.resolve import resolve
 
 KEY = "zarr.json"
-HANGS_S = 120  # on a busy machine, a process takes long to start
 # One of each way of reading: in the calling thread, on threads, on the loop, by the user's own object.
 few_kinds = pytest.mark.parametrize("kind", ["local", "obstore-s3", "fsspec-s3", "zarr"])
 

@@ -6,6 +6,7 @@ import threading
 import dask
 import pytest
 
+from tests.bounds import HANGS_S
 from zarr_vectors_lazy.storage import io
 
 
@@ -22,7 +23,7 @@ def together(n):
     barrier = threading.Barrier(n)
 
     def call(item):
-        barrier.wait(timeout=10)
+        barrier.wait(timeout=HANGS_S)
         return item * 10
 
     return call

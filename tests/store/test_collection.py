@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
+from tests.bounds import HANGS_S
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.read import columns
 from zarr_vectors_lazy.storage.requests import counting
@@ -104,7 +105,7 @@ def test_no_more_chunks_are_read_ahead_than_asked_for(tracts, monkeypatch):
     monkeypatch.setattr(columns, "read_chunk", read)
     for taken, _ in enumerate(level.iter_chunks(prefetch=3), start=1):
         for _ in range(min(3 + taken, 16) - len(begun)):
-            gate.acquire(timeout=10)
+            gate.acquire(timeout=HANGS_S)
         assert len(begun) <= taken + 3
         if taken == 5:
             break

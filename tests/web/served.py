@@ -5,6 +5,7 @@ import threading
 import urllib.parse
 from contextlib import contextmanager
 
+from tests.bounds import HANGS_S
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.web.server import Server
 
@@ -17,7 +18,7 @@ def running(server):
         yield server
     finally:
         server.close()
-        thread.join(5)
+        thread.join(HANGS_S)
 
 
 def serving(where, **options):
@@ -27,7 +28,7 @@ def serving(where, **options):
 def asked(server, path, method="GET", **headers):
     """Status, body and headers of what a server answers."""
     place = urllib.parse.urlsplit(server.url)
-    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=20)
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=HANGS_S)
     try:
         connection.request(method, f"{place.path}{path}", headers=headers)
         answer = connection.getresponse()

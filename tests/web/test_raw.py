@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from types import SimpleNamespace
 
 import numcodecs
 import numpy as np
@@ -12,6 +13,7 @@ import zarr_vectors_lazy as zvl
 from tests.copy.test_shard import assert_same, given
 from tests.web.served import asked, running, serving
 from zarr_vectors_lazy.storage.resolve import resolve
+from zarr_vectors_lazy.web import server as web
 from zarr_vectors_lazy.web.server import Server
 
 pytestmark = pytest.mark.emulator
@@ -178,7 +180,7 @@ def test_a_damaged_cell_is_no_raw_cell(tmp_path):
 def test_what_was_replaced_is_served_anew(tmp_path, monkeypatch):
     where = folded(tmp_path / "f.zv")
     clock = itertools.count(step=10)
-    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(web, "time", SimpleNamespace(monotonic=clock.__next__))
     with serving(where) as server:
         before = asked(server, "/raw/0/vertices/c/1/1/1")[1]
         zvl.shard(where, shard_shape=None)

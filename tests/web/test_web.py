@@ -176,7 +176,7 @@ def test_a_slow_client_holds_nobody(own, ask):
             one.send(b"GET /")
         begin = time.monotonic()
         assert ask(server, CELL)[0] == 200
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 25  # after 30 s the slow ones are given up
         for one in slow:
             one.close()
 
@@ -217,6 +217,7 @@ def test_a_served_store_opens_like_the_store(goldens, name):
 
 
 def test_consolidated_metadata_are_made_once_for_a_while(own, ask, monkeypatch):
+    monkeypatch.setattr(web, "MADE_S", 600.0)
     with serving(own) as server:
         first = ask(server, "/zarr.json")[1]
         assert "consolidated_metadata" in json.loads(first)

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from types import SimpleNamespace
 
 import dask
 import dask.array as da
@@ -26,7 +27,7 @@ def test_a_file_gets_the_last_state_alone(tmp_path, capsys, positions):
 def test_a_terminal_sees_the_rate_and_the_time_left(capsys, monkeypatch):
     monkeypatch.setattr(progress, "EVERY", 0)
     monkeypatch.setattr(progress, "is_live", lambda: True)
-    monkeypatch.setattr(progress.time, "monotonic", iter(range(0, 1000, 2)).__next__)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=iter(range(0, 1000, 2)).__next__))
     monkeypatch.setenv("COLUMNS", "100")
     bar = Bar("writing", 4)
     bar.advance(1)
