@@ -17,15 +17,16 @@ pytestmark = pytest.mark.emulator
 NAMES = ("local", "s3-obstore", "s3-fsspec", "gs-obstore", "gs-fsspec", "az-obstore", "az-fsspec", "http-obstore")
 WHERE = [service for service in SERVICES if service.name in {*NAMES, "http-fsspec", "sftp"}]
 OPENS = """
-import gc, json, sys, time
+import gc, json, sys, threading, time
 import psutil
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.storage.io import gather, request_width
 
 what, stores, passes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 me = psutil.Process()
-# The pool starts its threads when they are needed, up to its width, on a busy machine later than on a quiet one.
-gather(lambda _: time.sleep(0.5), range(request_width()))
+# The pool starts its threads when they are needed, up to its width: here all of them.
+everyone = threading.Barrier(request_width())
+gather(lambda _: everyone.wait(), range(request_width()))
 for _ in range(passes):
     for i in range(stores):
         path, options = json.loads(what.replace("NUMBER", str(i)))

@@ -1,15 +1,15 @@
 """Requests refused unsigned are tried with the machine's credentials, each separately; renewed keys are used."""
 
 import json
-import os
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
-from pathlib import Path
 
 import pytest
 
+from tests.bounds import HANGS_S
 from tests.services.object_server import Answer, object_server
 from tests.services.test_anonymous import WAYS
 from zarr_vectors_lazy.errors import StoreError
@@ -82,18 +82,20 @@ def test_adlfs_finds_no_credentials_in_refusals_or_silence(metadata, status):
     assert run(fsspec_systems.azure_instance()) is None
 
 
-def test_a_silent_metadata_address_holds_nobody_else(metadata, http_host):
-    metadata("silence")
+def test_a_silent_metadata_address_holds_nobody_else(machine, monkeypatch, http_host):
+    reached, released = threading.Event(), threading.Event()
+    monkeypatch.setattr(fsspec_systems, "INSTANCE_S", HANGS_S)
+    machine(lambda _: reached.set() or (released.wait(HANGS_S) and Answer(404)))
     http_host.store["p/x"] = b"data"
     other = connect(resolve(f"{http_host.url}/p", backend="fsspec"))
     way = WAYS["gs-fsspec"]
     with object_server(lambda _: REFUSED) as server, ThreadPoolExecutor(1) as thread:
         there = connect(resolve(way.url, backend=way.backend, storage_options=way.to(server.url)))
         asking = thread.submit(fetch, there, [ListDir("", required=False)])
-        while not server.asked:
-            time.sleep(0.01)
+        assert reached.wait(HANGS_S)
         assert fetch(other, [Get("x")]) == [b"data"]
         assert not asking.done()
+        released.set()
         assert asking.result() == [None]
 
 
@@ -267,24 +269,30 @@ def test_certificates_of_a_bundle(backend, monkeypatch, tmp_path, https_host):
     assert bytes(fetch(connect(resolve("s3://bundled/p", backend=backend, **options)), [Get("x")])[0]) == b"data"
 
 
-def test_a_slow_helper_holds_nobody_else(monkeypatch, tmp_path):
-    from threading import Thread  # noqa: PLC0415
+WAITING = """
+import pathlib, sys, time
+here = pathlib.Path(sys.argv[1])
+(here / "begun").touch()
+for _ in range(10_000):
+    if (here / "end").exists():
+        break
+    time.sleep(0.01)
+(here / "ended").touch()
+"""
 
+
+def test_a_slow_helper_holds_nobody_else(monkeypatch, tmp_path):
+    (tmp_path / "helper.py").write_text(WAITING)
     (tmp_path / "config").write_text(
-        f"[profile slow]\ncredential_process = {sys.executable} -c 'import time; time.sleep(5)'\n"
+        f"[profile slow]\ncredential_process = {sys.executable} {tmp_path}/helper.py {tmp_path}\n"
     )
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    (Path(tmp_path) / "x").write_bytes(b"data")
-    with object_server() as server:
-
-        def slow():
-            with pytest.raises(StoreError):
-                fetch(opened(server, "fsspec", profile="slow"), [Get("x")])
-
-        thread = Thread(target=slow)
-        thread.start()
-        time.sleep(1)
-        begin = time.monotonic()
-        assert fetch(connect(resolve(os.fspath(tmp_path))), [Get("x")]) == [b"data"]
-        assert time.monotonic() - begin < 2
-        thread.join()
+    (tmp_path / "x").write_bytes(b"data")
+    with object_server() as server, ThreadPoolExecutor(1) as thread:
+        asking = thread.submit(lambda: fetch(opened(server, "fsspec", profile="slow"), [Get("x")]))
+        while not (asking.done() or (tmp_path / "begun").exists()):
+            time.sleep(0.01)
+        assert fetch(connect(resolve(tmp_path)), [Get("x")]) == [b"data"]
+        assert not (tmp_path / "ended").exists()
+        (tmp_path / "end").touch()
+        assert isinstance(asking.exception(), StoreError)
