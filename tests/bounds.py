@@ -1,12 +1,21 @@
 """Limits on the memory and time of a block of code."""
 
 import signal
+import time
 import tracemalloc
 from contextlib import contextmanager
 
 import pytest
 
 HANGS_S = 120  # what takes longer never ends: a busy machine is slow to start a process, or to run a thread
+
+
+def comes_true(condition):
+    """Whether a condition is met within `HANGS_S`."""
+    end = time.monotonic() + HANGS_S
+    while not (met := condition()) and time.monotonic() < end:
+        time.sleep(0.01)
+    return met
 
 
 @contextmanager
