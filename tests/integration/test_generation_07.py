@@ -344,9 +344,14 @@ def test_versions_between_and_before(neuron07, version):
     assert "0.7.x, 0.9.x" in str(caught.value)
 
 
-def test_what_file_managers_leave_is_no_chunk(neuron07, results):
-    neuron07.put("0/vertices/.DS_Store", b"?")
-    assert same_bytes(zvl.open_zv(neuron07.path)[0].vertices.compute(), results("neuron-0.7")["L0/vertices"])
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", f"zarr.{'0a' * 16}.partial"])
+def test_what_file_managers_and_killed_writers_leave_is_neither_chunk_nor_attribute(neuron07, results, name):
+    names = zvl.open_zv(neuron07.path)[0].attribute_names
+    neuron07.put(f"0/vertices/{name}", b"?")
+    neuron07.put(f"0/vertex_attributes/{name}", b"?")
+    level = zvl.open_zv(neuron07.path)[0]
+    assert same_bytes(level.vertices.compute(), results("neuron-0.7")["L0/vertices"])
+    assert level.attribute_names == names
 
 
 def test_another_folder_among_the_chunks_is_refused(neuron07):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -22,6 +23,8 @@ from zarr_vectors_lazy.types import Json
 T = TypeVar("T")
 Wanted: TypeAlias = Node | Children | Get | ListSizes
 DOC = "zarr.json"
+_NO_NODE = re.compile(r"zarr\.json|zarr\.[0-9a-f]{32}\.partial|\..*|Thumbs\.db|desktop\.ini", re.DOTALL)
+"""Documents, those that a killed zarr left half written, and files of file managers."""
 SHIPPED_NBYTES = 64 * 1024  # larger documents are read again when a pickled tree arrives
 SHIPPED_NAMES = 4096  # so are longer listings
 
@@ -306,7 +309,7 @@ class MetaTree:
         return FormatError(f"no zarr.json at the root; {found}", where=self.url)
 
     def _nodes(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        found = tuple(name for name in names if name != DOC and not name.startswith("."))  # files of file managers
+        found = tuple(name for name in names if not _NO_NODE.fullmatch(name))
         if not all(map(is_name, found)):
             name = next(name for name in found if not is_name(name))
             raise FormatError(f"a listing has a node {name!r}, which would lie outside the store", where=self.url)

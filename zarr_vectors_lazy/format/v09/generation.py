@@ -304,10 +304,8 @@ class Generation09(Generation):
     def link_attribute_names(self, level: LevelMeta, delta: int) -> MetaSteps[tuple[str, ...]]:
         """Names of the attributes of a family, sorted (spec 0.9, 7.5)."""
         (names,) = yield [Children(f"{level.index}/link_attributes")]
-        if not names:
-            return ()
-        families = yield [Node(f"{level.index}/link_attributes/{name}/{format_delta(delta)}") for name in names]
-        return tuple(sorted(name for name, family in zip(names, families, strict=True) if family is not None))
+        families = yield [Children(f"{level.index}/link_attributes/{name}") for name in names]
+        return tuple(sorted(name for name, below in zip(names, families, strict=True) if delta in parse_deltas(below)))
 
     def link_attribute(self, level: LevelMeta, family: LinkFamily, name: str) -> MetaSteps[LinkValues]:
         """Cells of an attribute by segment name; segments without values are left out (spec 0.9, 7.5)."""
