@@ -634,6 +634,24 @@ def test_the_number_of_present_objects_of_more_rows_than_are_committed():
     assert len(zvl.open_zv(store)[0].objects.ids) == 9
 
 
+@pytest.mark.parametrize(("rows", "message"), [(12, "states 6 manifests of 12"), (4, "6 manifests, and others have 4")])
+def test_a_missing_chunk_of_manifests_where_some_objects_are_absent(rows, message):
+    store = packed("q092-vlen-residue-v1")
+    path = "0/object_index/manifests"
+    blobs = zarr.open_array(store, path=path, mode="r")[:]
+    blobs[::2] = [bytes(4)] * 6
+    grid = {"name": "regular", "configuration": {"chunk_shape": [rows]}}
+    edit(store, path, lambda _: None, chunk_grid=grid)
+    zarr.open_array(store, path=path, mode="r+")[:] = blobs
+    edit(store, "0/object_index", lambda attributes: attributes.update(num_objects=12, num_present=6))
+    assert zvl.open_zv(store)[0].objects.ids.tolist() == [1, 3, 5, 7, 9, 11]
+    del store._store_dict[f"{path}/c/{8 // rows}"]
+    for read in (lambda level: level.objects.ids, lambda level: level.objects.ragged(), lambda level: level.edges):
+        with pytest.raises(CorruptChunkError, match=message) as caught:
+            read(zvl.open_zv(MemoryStore(dict(store._store_dict)))[0])  # of which nothing is kept
+        assert caught.value.chunk == str(8 // rows)
+
+
 def test_manifests_of_chunks_that_are_not_there_are_no_empty_selection():
     level = open_store("n094-dense-manifests")[0]
     lost, box = level.objects.ids[0], (level.vertices.compute().min(axis=0), [30, 30, 30])

@@ -146,6 +146,15 @@ def _vlen_manifests(source: Source, index: ObjectIndex, rows: IntArray | None) -
     parts = _manifest_chunks(source, index, wanted)
     joined = parts[0] if len(parts) == 1 else concatenate_manifests(parts, index.rank)
     if rows is None:
+        empty = [chunk for chunk, part in zip(wanted, parts, strict=True) if not len(part.fragments)]
+        if empty and (present := np.count_nonzero(np.diff(joined.offsets))) < (index.present or 0):
+            raise CorruptChunkError(
+                f"missing or empty, but the object index states {index.present} manifests, and others have {present}",
+                level=source.level,
+                array=index.manifests.path,
+                chunk=", ".join(map(str, empty)),
+                url=source.spec.url,
+            )
         return joined
     first = np.full(-(-index.count // size) + 1, -1, np.int64)
     first[wanted] = np.cumsum([0, *map(len, parts)])[:-1]
@@ -283,8 +292,8 @@ def _decoded(index: ObjectIndex, array: DenseArray, chunk: int, stored: Buffer |
         stored = split_vlen(pipeline.decode(stored), array.chunk_rows)[:rows]
     if index.blank_is_lost and b"" in stored:
         raise FormatError("a manifest has no bytes: the object that held it is missing")
-    if stored and index.present == index.count and not any(stored):
-        raise FormatError(f"missing or empty, but the object index states {index.present} manifests, one per object")
+    if stored and not any(stored) and (index.present or 0) > index.count - rows:
+        raise FormatError(f"missing or empty, but the object index states {index.present} manifests of {index.count}")
     return decode_manifests(stored, index.rank)
 
 
