@@ -18,7 +18,7 @@ import importlib
 from collections.abc import Iterable, Sized
 from typing import Any, Self
 
-SHOWN = 20
+SHOWN, LONGEST = 20, 2000  # names in a list, characters of a message
 MANY = {"vertex": "vertices", "axis": "axes", "box": "boxes", "entry": "entries"}
 NOTHING = "nothing is here"  # where a store was expected
 NO_STORE = (
@@ -44,6 +44,7 @@ class ZVError(Exception):
 
     def __init__(self, message: str, *, where: str = "") -> None:
         at = where.replace("\n", "\\n")
+        message = _one_line(message)
         super().__init__(printable(f"{message} (at {at})" if where else message))
         self.message = message
         self.where = where
@@ -129,6 +130,12 @@ def in_line(text: str) -> str:
     return printable(text).replace("\n", "\\n")
 
 
+def _one_line(message: str) -> str:
+    """Join the lines that the repr of a table or an array has, and leave out the middle of a very long one."""
+    line = " ".join(part.strip() for part in message.split("\n"))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+
+
 def _shown(letter: str) -> str:
     plain = letter.isprintable() or letter == "\n"
     return letter if plain else letter.encode("unicode_escape").decode()
@@ -149,12 +156,13 @@ def counted(number: int, one: str) -> str:
 
 
 def near(asked: object, known: Iterable[object], *, cutoff: float = 0.6) -> list[str]:
-    """Names among ``known`` that contain what was typed, otherwise the three that are spelt most like it."""
+    """Names among ``known`` that begin or end with what was typed, otherwise the three that are spelt most like it."""
     if not isinstance(asked, str) or not asked:
         return []
     names = {name.lower(): name for name in known if isinstance(name, str)}
     wanted = asked.lower()
-    holding = [name for name in names if name == wanted or name.endswith(f"_{wanted}") or name.startswith(f"{wanted}_")]
+    begun = wanted if len(wanted) > 2 else f"{wanted}_"
+    holding = [name for name in names if name == wanted or name.endswith(f"_{wanted}") or name.startswith(begun)]
     return [names[name] for name in (holding or difflib.get_close_matches(wanted, names, 3, cutoff))]
 
 

@@ -1,8 +1,9 @@
 """Files of other formats into stores and out of them, and chunk shapes that suit them."""
 
 import math
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -270,9 +271,11 @@ def ingest(
     (2, ('mass',))
     """
     axes = re.split(r"\s*,\s*", axes) if isinstance(axes, str) and "," in axes else axes
+    if not isinstance(axes, Iterable | None):
+        raise SelectionError(f"axes must be names of columns, found {axes!r}")
     columns = re.split(r"\s*,\s*", columns) if isinstance(columns, str) else columns
     asked = LoadOptions(
-        axes=None if axes is None else tuple(axes),
+        axes=None if axes is None else tuple(map(str, axes)),
         columns=None if columns is None else tuple(columns),
         object_ids=object_ids,
         reference=None if like is None and reference is None else Path(like or reference).expanduser(),
@@ -397,6 +400,8 @@ def write_file(
     **options: Any,
 ) -> dict[str, Any]:
     """Write a level or a selection to a file; parameters as for `ZVLevel.to_file`."""
+    if not isinstance(path, str | os.PathLike):
+        raise SelectionError(f"path must be the path of a file, found {type(path).__name__}")
     target = Path(path).expanduser()
     if "://" in str(path):
         raise SelectionError(f"a file is written to disk, found a URL: {str(path)!r}")

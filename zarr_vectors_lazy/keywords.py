@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from zarr_vectors_lazy.errors import meant, near
+from zarr_vectors_lazy.errors import SelectionError, meant, near
 from zarr_vectors_lazy.storage.resolve import is_option
 
 P = ParamSpec("P")
@@ -27,15 +27,21 @@ ALSO = {  # names from other libraries, or of the parts of a level, that are not
     "spacing": "chunk_shape",
     "where": "attribute_filter",
 }
+LISTS = frozenset({"attributes", "columns"})  # parameters that are names, one or several
 MANY = 1000  # most keys of a mapping that are searched
 NEARER = 0.7  # stricter than for attributes: other keywords are passed to a backend, which has names of its own
 
 
 def suggesting(function: Callable[P, R]) -> Callable[P, R]:
-    """Wrap a function so that a keyword spelt almost like a parameter is a TypeError that suggests it."""
+    """Wrap a function so that a keyword spelt almost like a parameter is a TypeError that suggests it.
+
+    Text for True or False, and what is no list of names where one is expected, are SelectionErrors.
+    """
     parameters = inspect.signature(function).parameters.values()
     names = [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
     known, open_ended = frozenset(names), any(each.kind is each.VAR_KEYWORD for each in parameters)
+    flags = frozenset(each.name for each in parameters if isinstance(each.default, bool))
+    lists = LISTS & known
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -45,9 +51,20 @@ def suggesting(function: Callable[P, R]) -> Callable[P, R]:
             if not open_ended or ((other or is_near(name, names)) and not option):
                 hint = f"; did you mean {other!r}?" if other else meant(name, names)
                 raise TypeError(f"{function.__name__}() takes no argument {name!r}{hint}")
+        for name in flags & kwargs.keys():
+            check_flag(name, kwargs[name])
+        for name, value in {**dict(zip(names, args, strict=False)), **kwargs}.items() if lists else ():
+            if name in lists and not isinstance(value, Iterable | None):
+                raise SelectionError(f"{name} must be names, found {value!r}")
         return function(*args, **kwargs)
 
     return checked
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raise SelectionError if it is text: ``"no"`` would count as true."""
+    if isinstance(value, str):
+        raise SelectionError(f"{name} must be True or False, found {value!r}")
 
 
 def is_near(name: str, names: Iterable[str]) -> bool:

@@ -26,7 +26,7 @@ from zarr_vectors_lazy.files import neighbours
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.interchange import write_file
 from zarr_vectors_lazy.kernels.bins import Rule
-from zarr_vectors_lazy.keywords import Suggesting, is_near, suggesting
+from zarr_vectors_lazy.keywords import Suggesting, check_flag, is_near, suggesting
 from zarr_vectors_lazy.model.writing import Compressor
 from zarr_vectors_lazy.objects import (
     Attributes,
@@ -464,6 +464,8 @@ class ZVLevel(Suggesting, ArraysMixin):
         >>> level.sel(groups="short", where={"arc_length": (5, None)}).vertices.compute().shape
         (1040, 3)
         """
+        check_flag("whole_objects", whole_objects)
+        check_flag("world", world)
         view = self._view
         root = view.data.store
         for name in sorted(axes.keys() - {*root.axes, *root.world.names}):
@@ -1300,6 +1302,9 @@ class ZVLevel(Suggesting, ArraysMixin):
         panels = panels_of(self._view.data.store, projection)
         if ax is not None and len(panels) > 1:
             raise SelectionError("ax= holds one projection: name it, as in projection='xy'")
+        given: Any = size
+        if given is not None and not (isinstance(given, int | float | np.number) and given > 0):
+            raise SelectionError(f"size must be a positive number, found {given!r}")
         named = color is None or isinstance(color, str)
         plain = named and not self._view.by_object and not self._view.selection.conditions
         views = [self._view, *(self._coarser() if plain and not exact and not density else ())]

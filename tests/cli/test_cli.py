@@ -160,7 +160,7 @@ def test_explain_prints_its_table(zvl_run, tracts):
         (
             ["ingest", "{folder}/note.csv", "{folder}/new", "--chunk-shape", "0"],
             2,
-            "must be 3 positive numbers, found 0;",
+            "must be 3 positive numbers, found 0 (one number is for all axes);",
         ),
         (["ingest", "{folder}/note.csv", "{folder}/new", "--axes", "a,b,c"], 2, "--axes names other columns"),
         (["pyramid", "{tracts}", "-f", "2", "--links", "all"], 2, "'all' is not one of 'none'"),
@@ -219,7 +219,9 @@ def test_version_costs_no_import_of_what_reads_stores():
     assert said.splitlines() == [f"zvl {zvl.__version__}", "[]"]
 
 
-@pytest.mark.parametrize("box", [BOX, BOX.replace(",", " "), "(84, 100, 78), (92, 112, 88)", "84,100,78:92,112,88"])
+@pytest.mark.parametrize(
+    "box", [BOX, BOX.replace(",", " "), "(84, 100, 78), (92, 112, 88)", "84,100,78:92,112,88", "84:92,100:112,78:88"]
+)
 def test_a_box_is_read_as_people_write_it(zvl_run, tracts, box):
     assert "3 of 16" in zvl_run("explain", tracts, "--bbox", box)[1]
 

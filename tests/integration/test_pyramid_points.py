@@ -335,7 +335,7 @@ def test_what_is_refused(tmp_path):
         ({"factors": [(2, 1)], "cross_level_storage": "all"}, "cross_level_storage"),
         ({"factors": [(2, 1)], "cross_level_depth": -2}, "cross_level_depth"),
         ({"factors": [(2, 1)], "min_vertices": 1}, "min_vertices"),
-        ({"factors": [(2, 1)], "aggregate": {"kind": "median"}}, "must be None or one of"),
+        ({"factors": [(2, 1)], "aggregate": {"kind": "median"}}, "must be one of"),
         ({"factors": [(2, 1)], "aggregate": {"name": "mean"}}, "are not numbers"),
     ]
     for arguments, message in wrong:

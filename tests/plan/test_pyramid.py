@@ -88,7 +88,7 @@ def test_a_number_is_a_pair_with_no_sparsity():
     assert scale_list(None, 2) == [None, None]
     assert scale_list(1, 2) == [1, 1]
     assert scale_list([2, None], 2) == [2, None]
-    with pytest.raises(SelectionError, match="each of the 2 levels"):
+    with pytest.raises(SelectionError, match=r"one entry for each level \(2\)"):
         scale_list("ab", 2)
 
 

@@ -6,10 +6,11 @@ import pickle
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import zarr_vectors_lazy as zvl
-from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, StoreError, meant
+from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, StoreError, ZVError, meant
 from zarr_vectors_lazy.keywords import Suggesting
 from zarr_vectors_lazy.testing import counting
 
@@ -51,6 +52,49 @@ def test_a_misspelt_keyword_names_the_right_one(path, right):
     with pytest.raises(TypeError, match=rf"did you mean .*'{right}'"):
         CALLS[right](path)
     assert sorted(path.parent.rglob("*")) == before
+
+
+WRONG = {  # what a message says -> a call with a value of the wrong kind
+    "overwrite must be True or False, found 'no'": lambda path: zvl.build_pyramid(path, factors=[2], overwrite="no"),
+    "world must be True or False, found 'mm'": lambda path: level_of(path).sel(x=(0, 1), world="mm"),
+    "attributes must be names, found 3": lambda path: level_of(path).to_geopandas(3),
+    "axes must be names of columns, found 3": lambda path: zvl.ingest("a.csv", path / "new", axes=3),
+    "files must be paths, found DataFrame": lambda path: zvl.ingest(pd.DataFrame({"x": [1]}), path / "new"),
+    "files must be paths, found NoneType": lambda path: zvl.ingest(["a.csv", None], path / "new"),
+    "path must be the path of a file, found bytes": lambda path: level_of(path).to_file(b"a.csv"),
+    "format= must be a name, such as 'csv', found 3": lambda path: level_of(path).to_file("a.csv", format=3),
+    "size must be a positive number, found -1": lambda path: level_of(path).plot(size=-1),
+    r"projection must name two of the axes .* found 3": lambda path: level_of(path).plot(projection=3),
+    r"aggregate\['intensity'\] must be one of mean, .* found <built-in": lambda path: zvl.build_pyramid(
+        path, factors=[2], aggregate={"intensity": max}
+    ),
+    r"did you mean \(\[0.0, 2.0, 4.0\], \[1.0, 3.0, 5.0\]\)": lambda path: level_of(path).sel(((0, 1), (2, 3), (4, 5))),
+    "for some axes alone: x=slice": lambda path: level_of(path).sel({"x": (0, 1)}),
+    r"whole numbers, found +a 0 +3 1 +4$": lambda path: level_of(path).sel(objects=pd.DataFrame({"a": [3, 4]})),
+    "did you mean 'intensity'": lambda path: level_of(path).attributes["int"],
+}
+
+
+def level_of(path):
+    return zvl.open_zv(path)[0]
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_a_value_of_the_wrong_kind_is_one_line_that_says_what_was_expected(path, message):
+    with pytest.raises(ZVError, match=message) as caught:
+        WRONG[message](path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_message_is_no_dump_of_what_was_given(path):
+    with pytest.raises(SelectionError, match=r"whole numbers, found .* [.]{3} ") as caught:
+        level_of(path).sel(objects=["3"] * 100_000)
+    assert len(str(caught.value)) < 2500
+
+
+def test_faces_may_be_a_table(tmp_path):
+    zvl.write_mesh(tmp_path / "s", np.eye(3), pd.DataFrame([[0, 1, 2]]), chunk_shape=5)
+    assert level_of(tmp_path / "s").faces.compute().tolist() == [[0, 1, 2]]
 
 
 def test_it_is_told_before_anything_is_reached():

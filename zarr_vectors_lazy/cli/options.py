@@ -335,9 +335,12 @@ def say_left_out(left_out: Sequence[str], done: str = "left out") -> None:
 
 
 def parse_corners(text: str, ndim: int) -> tuple[list[float], list[float]]:
-    """(lo, hi) from ``"0,0,0,10,10,10"``."""
+    """(lo, hi) from ``"0,0,0,10,10,10"`` or ``"0:10,0:10,0:10"``."""
+    parts = [part.split(":") for part in re.split(r"[\s,;()\[\]]+", text.strip(" ()[]"))]
+    if len(parts) == ndim and all(len(part) == 2 for part in parts):
+        parts = list(zip(*parts, strict=True))
     try:
-        numbers = [float(number) for number in re.split(r"[\s,;:()\[\]]+", text.strip(" ()[]"))]
+        numbers = [float(number) for part in parts for number in part]
     except ValueError as error:
         raise SelectionError(f"--bbox must be {counted(2 * ndim, 'number')}, found {text!r}") from error
     if len(numbers) != 2 * ndim:

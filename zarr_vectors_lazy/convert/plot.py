@@ -1,7 +1,7 @@
 """Pictures of levels: points, lines and outlines, projected along the axes; and their colours."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -296,8 +296,8 @@ def panels_of(store: StoreMeta, projection: str | Sequence[str] | None) -> list[
     axes = list(store.world.shown[1])
     if projection is None:
         return list(combinations(range(min(len(axes), 3)), 2)) or [(0, 0)]
-    parts = projection.split(",") if isinstance(projection, str) and "," in projection else projection
-    names = [name if name in axes else name.lower() for name in parts]
+    parts: Any = projection.split(",") if isinstance(projection, str) and "," in projection else projection
+    names = [name if name in axes else str(name).lower() for name in (parts if isinstance(parts, Iterable) else ())]
     if len(names) != 2 or any(name not in axes for name in names):
         pair = f", such as {','.join(axes[:2])}"
         raise SelectionError(f"projection must name two of the axes {listed(axes)}{pair}; found {projection!r}")

@@ -4,7 +4,7 @@ import gzip
 import importlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -107,6 +107,8 @@ def suffixes(part: str) -> list[str]:
 
 def format_of(path: Path, name: str | None, part: str) -> Format:
     """Format that is named, or that the file's suffix implies; raises SelectionError if there is none."""
+    if not isinstance(name, str | None):
+        raise SelectionError(f"format= must be a name, such as 'csv', found {name!r}")
     lower = path.name.lower()
     ends = [suffix for suffix in BY_SUFFIX if lower.endswith(suffix)]
     found = BY_NAME.get(name.lower().lstrip(".")) if name else BY_SUFFIX[max(ends, key=len)] if ends else None
@@ -265,11 +267,14 @@ def found_files(files: Any, name: str | None = None) -> list[Path]:
     SelectionError
         If one names nothing that can be read.
     """
-    given: Iterable[Any] = [files] if isinstance(files, str | Path) or not isinstance(files, Iterable) else files
-    if not all(isinstance(item, str | os.PathLike) for item in given):
-        raise SelectionError(
-            f"files must be paths, found {type(files).__name__}; write_points and other writers take arrays and tables"
-        )
+    one = isinstance(files, str | bytes | os.PathLike | Mapping) or hasattr(files, "columns")
+    given = [files] if one or not isinstance(files, Iterable) else list(files)
+    for item in given:
+        if not isinstance(item, str | os.PathLike):
+            kind = type(item).__name__
+            raise SelectionError(
+                f"files must be paths, found {kind}; write_points and other writers take arrays and tables"
+            )
     found = [path for item in given for path in _expanded(Path(item).expanduser(), name)]
     if not found:
         raise SelectionError("no files are given")

@@ -269,7 +269,7 @@ def _check_alike(first: Loaded, block: Loaded, name: str) -> None:
         ("has axes", first.axes, block.axes),
         ("has columns", first.positions.shape[1], block.positions.shape[1]),
         ("is in", first.unit, block.unit),
-        ("has object ids:", _has_ids(first), _has_ids(block)),
+        ("has", *("object ids" if _has_ids(each) else "no object ids" for each in (first, block))),
     ]
     if len(block.positions):  # an empty tractogram says nothing about attributes
         facts.append(("has attributes", sorted(first.attributes), sorted(block.attributes)))

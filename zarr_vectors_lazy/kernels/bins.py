@@ -322,10 +322,15 @@ def sums(groups: Groups, values: Array, weights: IntArray | None = None) -> Arra
     return out.reshape(groups.count, *values.shape[1:])
 
 
+def check_known(rule: Any, what: str) -> None:
+    """Raise SelectionError if it is no rule."""
+    if rule not in RULES:
+        raise SelectionError(f"{what} must be one of {', '.join(RULES)}, found {rule!r}")
+
+
 def check_rule(rule: Any, dtype: np.dtype[Any], what: str, *, coded: bool) -> None:
     """Raise SelectionError if an attribute's values cannot be combined so; ``coded`` if they stand for categories."""
-    if rule not in RULES:
-        raise SelectionError(f"{what} must be None or one of {', '.join(RULES)}, found {rule!r}")
+    check_known(rule, what)
     kinds = "iufb" if rule in ("min", "max") else "iuf"
     if rule in NUMBERS and (coded or dtype.kind not in kinds):
         raise SelectionError(f"{what} is {rule!r}, but its values are not numbers: use 'mode' or 'first'")

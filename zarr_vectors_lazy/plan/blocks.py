@@ -174,7 +174,7 @@ def scale_list(scales: Any, levels: int) -> list[Any]:
         return [scales] * levels
     if isinstance(scales, str) or not isinstance(scales, Sequence | np.ndarray) or len(scales) != levels:
         raise SelectionError(
-            f"chunk_scale_factors must be None, a whole number, or one entry for each of the {levels} levels; found "
+            f"chunk_scale_factors must be None, a whole number, or one entry for each level ({levels}); found "
             f"{scales!r}"
         )
     return list(scales)

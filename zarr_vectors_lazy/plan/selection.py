@@ -306,19 +306,20 @@ def _corners(bbox: Any, names: Sequence[str]) -> tuple[Floats, Floats]:
     """(n, C) corners of one or more boxes."""
     ndim = len(names)
     wanted = f"bbox= must be (lo, hi), {counted(ndim, 'number')} each, or several of these"
+    alone = f"for some axes alone: {names[0]}=slice(lo, hi)"
     try:
         parts = [np.asarray(part, np.float64) for part in bbox]
     except (TypeError, ValueError, OverflowError) as error:
         found = f"a {type(bbox).__name__}" if hasattr(bbox, "columns") else repr(bbox)
-        raise SelectionError(f"{wanted}; found {found}") from error
+        raise SelectionError(f"{wanted}; found {found}; {alone}") from error
     shapes = {part.shape for part in parts} or {np.shape(bbox)[1:]}
     several = shapes == {(2, ndim)}
     if not several and (shapes != {(ndim,)} or len(parts) != 2):
         short = all(part.shape[-1:] < (ndim,) for part in parts)
-        hint = f"; for some axes alone: {names[0]}=slice(lo, hi)" if short else ""
-        if shapes == {()} and len(parts) == 2 * ndim:
-            numbers = [part.item() for part in parts]
-            hint = f"; did you mean {(numbers[:ndim], numbers[ndim:])}?"
+        hint = f"; {alone}" if short else ""
+        if (shapes, len(parts)) in (({()}, 2 * ndim), ({(2,)}, ndim)):  # flat, or (lo, hi) of each axis
+            lo, hi = np.reshape(parts, (2, ndim)) if shapes == {()} else np.transpose(parts)
+            hint = f"; did you mean {(lo.tolist(), hi.tolist())}?"
         found = f"shapes {', '.join(str(part.shape) for part in parts[:4])}" if shapes - {()} else repr(bbox)
         raise SelectionError(f"{wanted}; found {found}{hint}")
     corners = np.reshape(parts, (-1, 2, ndim))

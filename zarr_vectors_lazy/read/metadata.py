@@ -321,6 +321,8 @@ def _nearby(url: str) -> str:
     path = Path(url)
     if "://" in url or not path.parent.is_dir() or not os.access(path.parent, os.R_OK):
         return ""
+    if path.name == "zarr.json":
+        return f"; open the folder {str(path.parent)!r}"
     if path.is_file():
         return "; this is a file: zvl ingest (zvl.ingest) turns files of many formats into a store"
     return meant(path.name, set(os.listdir(path.parent)) - {path.name})

@@ -16,7 +16,7 @@ import xarray as xr
 
 from zarr_vectors_lazy.errors import SelectionError, ZVWarning, counted, listed, optional
 from zarr_vectors_lazy.format.vectors import encode_categories, encode_integers, is_number, is_time, parse_text
-from zarr_vectors_lazy.kernels.bins import Rule, check_rule
+from zarr_vectors_lazy.kernels.bins import Rule, check_known, check_rule
 from zarr_vectors_lazy.kernels.routing import extent
 from zarr_vectors_lazy.model.world import meant_unit
 from zarr_vectors_lazy.model.writing import Encoding
@@ -190,7 +190,7 @@ def is_arrow(value: Any) -> bool:
     """Whether it is a column of Arrow's memory format: of pyarrow, polars and others."""
     kind = type(value)
     speaks = any(hasattr(kind, name) for name in ("__arrow_c_array__", "__arrow_c_stream__"))
-    return speaks and not issubclass(kind, xr.DataArray)  # which offers it as a table of its coordinates
+    return speaks and not issubclass(kind, xr.DataArray) and not hasattr(kind, "columns")  # tables
 
 
 def column_values(column: Any, name: str) -> Values:
@@ -523,13 +523,14 @@ def parse_shape(value: Any, ndim: int, name: str) -> Floats:
     SelectionError
         If it is anything else.
     """
+    wanted = f"{name} must be {ndim} positive numbers, found {value!r} (one number is for all axes)"
     try:
         given = np.asarray(value)
         shape = np.broadcast_to(given.astype(np.float64), (ndim,)).copy()
     except (TypeError, ValueError) as error:
-        raise SelectionError(f"{name} must be {ndim} positive numbers, found {value!r}") from error
+        raise SelectionError(wanted) from error
     if given.dtype.kind not in "iuf" or not (np.isfinite(shape) & (shape > 0)).all():
-        raise SelectionError(f"{name} must be {ndim} positive numbers, found {value!r}")
+        raise SelectionError(wanted)
     return shape
 
 
@@ -892,6 +893,9 @@ def rules_by_name(rules: Any) -> dict[str, Any]:
     """Rules of ``aggregate=``; raises SelectionError if it is not a mapping."""
     if not isinstance(rules, Mapping | None):
         raise SelectionError(f"aggregate must be rules by attribute, such as {{'intensity': 'mean'}}, found {rules!r}")
+    for name, rule in (rules or {}).items():
+        if rule is not None:
+            check_known(rule, f"aggregate[{name!r}]")
     return dict(rules or {})
 
 
