@@ -328,7 +328,7 @@ def test_what_is_refused(tmp_path):
     path = tmp_path / "s"
     cloud(path, n=100)
     wrong = [
-        ({"factors": [(2, 1)], "chunk_scale_factors": [1, 1]}, "1 levels"),
+        ({"factors": [(2, 1)], "chunk_scale_factors": [1, 1]}, r"for each level \(1\)"),
         ({"factors": [(3, 1)], "chunk_scale_factors": [1]}, r"the smallest chunk scale that works: \[3, 3, 3\]"),
         ({"factors": [(2, 1)], "method": "best"}, "method must be"),
         ({"factors": [(2, 1)], "sparsity_strategy": "random"}, "sparsity_strategy"),
