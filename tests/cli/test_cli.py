@@ -1,6 +1,7 @@
 """The command ``zvl``: what its subcommands print, and their exit codes."""
 
 import json
+import os
 import re
 import resource
 import shutil
@@ -19,6 +20,7 @@ import pytest
 from nibabel.streamlines import Tractogram
 
 import zarr_vectors_lazy as zvl
+from tests.bounds import HANGS_S
 from tests.integration.generations import Copy
 from zarr_vectors_lazy.cli import interrupt_again, make, options, run
 from zarr_vectors_lazy.cli import main as cli
@@ -239,15 +241,20 @@ def test_ids_may_be_joined(zvl_run, tracts):
 
 
 def test_version_costs_little():
-    """CPU time of the whole process with the interpreter's start: the least of several, as machines are shared."""
+    """CPU time of the whole process, in which the interpreter starts in 0.02 s, or on a slow machine in more."""
+    whole, start = cpu_time("-m", "zarr_vectors_lazy.cli.main", "--version"), cpu_time("-c", "")
+    assert whole <= max(0.3, 15 * start)
+
+
+def cpu_time(*words):
+    """Seconds of a process of Python: the least of several, as machines are shared."""
     took = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        words = [sys.executable, "-m", "zarr_vectors_lazy.cli.main", "--version"]
-        subprocess.run(words, check=True, capture_output=True)
+        subprocess.run([sys.executable, *words], check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         took.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-    assert min(took) <= 0.3
+    return min(took)
 
 
 def test_each_word_is_found_in_its_module(zvl_run):
@@ -575,10 +582,11 @@ def test_an_interruption_does_not_wait_for_a_silent_server():
         listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # shells may ignore it
         start = "import runpy; runpy.run_module('zarr_vectors_lazy.cli.main', run_name='__main__')"
         words = [sys.executable, "-c", f"{listen}; {start}", "info", url]
-        server.settimeout(60)
-        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as command, server.accept()[0]:
+        server.settimeout(HANGS_S)
+        patient = {**os.environ, "DASK_ZARR_VECTORS_LAZY__READ_TIMEOUT": "1 h"}
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=patient) as command, server.accept()[0]:
             command.send_signal(signal.SIGINT)
-            _, err = command.communicate(timeout=20)
+            _, err = command.communicate(timeout=HANGS_S)
     assert (command.returncode, err) == (130, "zvl: stopped: nothing was written\n")
 
 
@@ -587,7 +595,7 @@ def test_an_interruption_that_python_drops_comes_again():
     try:
         with pytest.raises(KeyboardInterrupt):  # noqa: PT012  it comes while the test waits
             interrupt_again(SimpleNamespace(exc_type=KeyboardInterrupt))
-            time.sleep(20)
+            time.sleep(HANGS_S)
     finally:
         signal.signal(signal.SIGINT, before)
 
