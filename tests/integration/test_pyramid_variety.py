@@ -10,7 +10,7 @@ import zarr_vectors_lazy as zvl
 from tests.conftest import DATA
 from zarr_vectors_lazy.errors import FormatError
 
-STORES = {path.name.removesuffix(".zarrvectors.zip"): path for path in DATA.glob("0.9-variety/stores/*.zip")}
+STORES = {path.name.removesuffix(".zarrvectors.zip"): path for path in sorted(DATA.glob("0.9-variety/stores/*.zip"))}
 SAMPLE = ["fragments-explicit", "graph-by-text", "manifest-modes", "mesh-quads", "object-index-v1", "paths-text-widths",
           "points-by-int", "points-sharded-zstd-objects", "skeleton-streaming"]  # fmt: skip
 

@@ -13,7 +13,9 @@ from zarr.storage import MemoryStore
 import zarr_vectors_lazy as zvl
 from tests.conftest import DATA
 
-STORES = {path.name.removesuffix(".zarrvectors.zip"): path.parent for path in DATA.glob("*-variety/stores/*.zip")}
+STORES = {
+    path.name.removesuffix(".zarrvectors.zip"): path.parent for path in sorted(DATA.glob("*-variety/stores/*.zip"))
+}
 NAMES = sorted(STORES)
 BLOCKS = [None, "auto", 3]
 
