@@ -1,6 +1,6 @@
 """What it costs to keep, write and read a store, and what its bucket must allow so that viewers can read it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
@@ -9,6 +9,7 @@ import numpy as np
 
 from zarr_vectors_lazy.display import html_table, nbytes_text, text_table
 from zarr_vectors_lazy.errors import SelectionError, counted, in_line
+from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.write.in_place import Kept
 
 # What a store costs to keep, to write and to read.
@@ -147,6 +148,7 @@ EXPOSED = ["Accept-Ranges", "Content-Encoding", "Content-Length", "Content-Range
 SECONDS = 3600
 
 
+@suggesting
 def cors(service: Literal["s3", "gcs", "azure"], *, origins: Sequence[str] = ("*",)) -> Any:
     """Return the cross-origin (CORS) configuration with which a viewer in a browser can read a bucket by byte ranges.
 
@@ -175,7 +177,8 @@ def cors(service: Literal["s3", "gcs", "azure"], *, origins: Sequence[str] = ("*
     >>> rules["CORSRules"][0]["AllowedOrigins"]
     ['https://example.org']
     """
-    allowed = [] if isinstance(origins, str) else [str(origin) for origin in origins]
+    given: Any = origins
+    allowed = [str(origin) for origin in given] if isinstance(given, Iterable) and not isinstance(given, str) else []
     if not allowed or not all(site == "*" or "://" in site for site in allowed):
         raise SelectionError(f"origins= must be a list of sites like 'https://example.org', found {origins!r}")
 

@@ -36,6 +36,7 @@ PARTS = 8  # parts of the sample that are compressed
 EVEN_RATIO = 0.8  # ratio of compressed to raw bytes if there are no positions to compress
 
 
+@suggesting
 def suggest_chunk_shape(
     data: Any,
     *,
@@ -85,7 +86,12 @@ def suggest_chunk_shape(
     ndim = len(data[0][0]) if even else _rows(data)[1]
     ratios = _edges(aspect, ndim, "aspect")
     row = np.dtype(dtype).itemsize * ndim
-    target = parse_bytes(least)
+    try:
+        target = parse_bytes(least)
+    except (TypeError, ValueError):
+        target = 0
+    if target < 1:
+        raise SelectionError(f"least must be a number of bytes, such as 100_000 or '100 kB'; found {least!r}")
     if even:
         (lo, hi), count = data
         corners = np.asarray(lo, np.float64), np.asarray(hi, np.float64)

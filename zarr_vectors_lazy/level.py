@@ -621,7 +621,9 @@ class ZVLevel(Suggesting, ArraysMixin):
             return f"; did you mean .attributes[{name!r}]?"
         if name in self._store.axes:
             return f"; did you mean .vertices[:, {self._store.axes.index(name)}]?"
-        return f"; did you mean .{ELSEWHERE[name]}?" if name in ELSEWHERE else ""
+        if name in ELSEWHERE:
+            return f"; did you mean .{ELSEWHERE[name]}?"
+        return f"; the store has it: .store.{name}" if hasattr(type(self._store), name) else ""
 
     def _member(self, member: str) -> list[da.Array]:
         if member == "attributes":

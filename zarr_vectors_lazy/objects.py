@@ -294,9 +294,10 @@ class Objects(Named[int, da.Array]):
         """
         if isinstance(attributes, str):
             attributes = self._view.data.attribute_names if attributes == "all" else (attributes,)
-        for name in attributes:
+        names = tuple(attributes or ())
+        for name in names:
             require_attribute(self._view, name)
-        found = path_arrays(self._view, self.rows, attributes=tuple(attributes))
+        found = path_arrays(self._view, self.rows, attributes=names)
         return Ragged(found.positions, found.offsets, found.attributes)
 
     def to_awkward(self, attributes: str | Sequence[str] = ()) -> Any:

@@ -167,6 +167,13 @@ def test_explain_prints_its_table(zvl_run, tracts):
         (["ingest", "{folder}/note.csv", "{folder}/new", "--axes", "a,b,c"], 2, "--axes names other columns"),
         (["pyramid", "{tracts}", "-f", "2", "--links", "all"], 2, "'all' is not one of 'none'"),
         (["infos", "{tracts}"], 2, "Did you mean 'info'?"),
+        (["ingest", "", "{folder}/new"], 2, "files must be paths, found ''"),
+        (["serve", "{tracts}", "--port", "99999"], 2, "it must be less than or equal to 65535"),
+        (
+            ["read", "{tracts}", "-", "--where", "arc_length=nan"],
+            2,
+            "--where arc_length=nan: it has NaN; use null for missing values",
+        ),
         (["info"], 2, "Missing argument 'STORE'. (zvl info -h lists the choices)"),
         (["info", "{tracts}", "--level", "0"], 2, "--level"),
         (["ls", "{tracts}", "--level", "fine"], 2, "--level"),

@@ -71,6 +71,8 @@ WRONG = {  # what a message says -> a call with a value of the wrong kind
     r"did you mean \(\[0.0, 2.0, 4.0\], \[1.0, 3.0, 5.0\]\)": lambda path: level_of(path).sel(((0, 1), (2, 3), (4, 5))),
     "for some axes alone: x=slice": lambda path: level_of(path).sel({"x": (0, 1)}),
     r"whole numbers, found +a 0 +3 1 +4$": lambda path: level_of(path).sel(objects=pd.DataFrame({"a": [3, 4]})),
+    "origins= must be a list of sites": lambda path: zvl.cors("s3", origins=3),
+    r"least must be a number of bytes, .* found 'a'": lambda path: zvl.suggest_chunk_shape(np.eye(3), least="a"),
     "did you mean 'intensity'": lambda path: level_of(path).attributes["int"],
 }
 
@@ -149,6 +151,7 @@ def test_attributes_that_are_not_there_suggest_what_is(path):
         (lambda: store[0].vertexes, "; did you mean 'vertices' or 'vertex_count'?"),
         (lambda: store.level, "; did you mean store[0]?"),
         (lambda: store[0].points, "; did you mean .vertices?"),
+        (lambda: store[0].crs, "; the store has it: .store.crs"),
         (lambda: store[0].y, "; did you mean .vertices[:, 1]?"),
         (lambda: store[0].intensity, "; did you mean .attributes['intensity']?"),
         (lambda: store[0].attributes.intensity, r"; did you mean ['intensity']?"),

@@ -64,6 +64,7 @@ PLAIN = {  # replaces what typer says about an argument
     "Value error, ": "",
     "Input should be a valid integer, unable to parse string as an integer": "it must be a whole number",
     "Input should be a valid number, unable to parse string as a number": "it must be a number",
+    "Input should be": "it must be",
 }
 
 

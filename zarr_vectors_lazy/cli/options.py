@@ -216,7 +216,12 @@ class Chosen:
         groups = [int(group) if group.lstrip("-").isdigit() else group for group in self.group or ()] or None
         part = chosen.sel(box, objects=object_ids(self.objects), groups=groups, whole_objects=self.whole_objects)
         for text in self.where or ():
-            part = part.sel(where=parse_where(part, text))
+            wanted = parse_where(part, text)
+            try:
+                part = part.sel(where=wanted)
+            except SelectionError as error:
+                said = error.message.partition("}: ")[2] or error.message
+                raise SelectionError(f"--where {text}: {said.replace('use None', 'use null')}") from error
         return part
 
 

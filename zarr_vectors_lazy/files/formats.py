@@ -270,8 +270,8 @@ def found_files(files: Any, name: str | None = None) -> list[Path]:
     one = isinstance(files, str | bytes | os.PathLike | Mapping) or hasattr(files, "columns")
     given = [files] if one or not isinstance(files, Iterable) else list(files)
     for item in given:
-        if not isinstance(item, str | os.PathLike):
-            kind = type(item).__name__
+        if not isinstance(item, str | os.PathLike) or not os.fspath(item):  # "" would be the current folder
+            kind = repr(item) if isinstance(item, str) else type(item).__name__
             raise SelectionError(
                 f"files must be paths, found {kind}; write_points and other writers take arrays and tables"
             )
