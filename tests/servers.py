@@ -163,16 +163,14 @@ def file_server(folder, *, delay_s=0.0, status=None, headers=None):
                 seen.requests.append((self.command, self.path, dict(self.headers)))
                 seen.in_flight += 1
                 seen.most = max(seen.most, seen.in_flight)
-            try:
-                time.sleep(delay_s)
-                answer = status(self.path, self.headers) if callable(status) else status
-                if answer:
-                    self.send_error(answer)
-                else:
-                    super().do_GET()
-            finally:
-                with seen.lock:
-                    seen.in_flight -= 1
+            time.sleep(delay_s)
+            with seen.lock:
+                seen.in_flight -= 1  # before the client can know, and send the next
+            answer = status(self.path, self.headers) if callable(status) else status
+            if answer:
+                self.send_error(answer)
+            else:
+                super().do_GET()
 
         def end_headers(self):
             for name, value in (headers or {}).items():

@@ -182,6 +182,7 @@ def test_a_look_costs_one_request_after_a_pause(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(fresh, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(fresh, "PAUSE", 2.0)
+    monkeypatch.setattr(fresh, "LONGEST", 60.0)
     with dask.config.set({"zarr_vectors_lazy.batch-chunks": 1}):
         level = zvl.open_zv(tmp_path)[0]
         for pause, looked in [

@@ -132,7 +132,7 @@ def test_from_many_threads_at_once(backend):
 @pytest.mark.parametrize("name", ["obstore", "fsspec"])
 def test_requests_in_flight_are_limited_over_all_threads(tmp_path, name):
     (tmp_path / "x").write_bytes(b"x")
-    with file_server(tmp_path, delay_s=0.02) as (url, seen), dask.config.set({"zarr_vectors_lazy.max-requests": 5}):
+    with file_server(tmp_path, delay_s=0.05) as (url, seen), dask.config.set({"zarr_vectors_lazy.max-requests": 5}):
         backend = connect(resolve(url, backend=name))
         with ThreadPoolExecutor(6) as threads:
             list(threads.map(lambda _: fetch(backend, [Get("x")] * 10), range(6)))
