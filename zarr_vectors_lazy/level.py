@@ -1304,6 +1304,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         panels = panels_of(self._view.data.store, projection)
         if ax is not None and len(panels) > 1:
             raise SelectionError("ax= holds one projection: name it, as in projection='xy'")
+        check_flag("density", density)
         given: Any = size
         if given is not None and not (isinstance(given, int | float | np.number) and given > 0):
             raise SelectionError(f"size must be a positive number, found {given!r}")

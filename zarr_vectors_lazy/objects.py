@@ -675,7 +675,9 @@ def parse_ids(objects: "Objects", ids: Any, groups: Any) -> IntArray:
     if ids is not None:
         chosen = np.unique(asked_ids(ids, objects, "objects"))
     if groups is not None:
-        names: list[Any] = list(groups) if isinstance(groups, Iterable) and not isinstance(groups, str) else [groups]
+        names: list[Any] = (
+            list(groups) if isinstance(groups, Iterable) and not isinstance(groups, str | bytes) else [groups]
+        )
         members = [objects.groups[name] for name in names]
         of_groups = np.unique(np.concatenate([np.empty(0, np.int64), *members]))
         chosen = of_groups if chosen is None else np.intersect1d(chosen, of_groups)
@@ -690,6 +692,10 @@ def is_mask(ids: Any) -> bool:
 
 def asked_ids(ids: Any, objects: "Objects", name: str) -> IntArray:
     """Ids that an argument names: numbers, or a mask with a boolean for each of ``objects.slots``."""
+    if isinstance(ids, Objects):
+        return ids.ids
+    if isinstance(ids, Mapping):  # groups, a dataset: NumPy would look into it
+        raise SelectionError(f"{name}= must be whole numbers, found a {type(ids).__name__}")
     return _masked(ids, objects) if is_mask(ids) else whole_numbers(ids, name)
 
 

@@ -63,6 +63,16 @@ WRONG = {  # what a message says -> a call with a value of the wrong kind
     "files must be paths, found NoneType": lambda path: zvl.ingest(["a.csv", None], path / "new"),
     "path must be the path of a file, found bytes": lambda path: level_of(path).to_file(b"a.csv"),
     "format= must be a name, such as 'csv', found 3": lambda path: level_of(path).to_file("a.csv", format=3),
+    "bbox= has NaN": lambda path: level_of(path).sel(np.ma.masked_array([[0.0] * 3, [1] * 3], [[1, 0, 0], [0] * 3])),
+    "objects= must be whole numbers, found a Groups": lambda path: level_of(path).sel(
+        objects=level_of(path).objects.groups
+    ),
+    "objects= must be whole numbers, found a Dataset": lambda path: level_of(path).sel(
+        objects=level_of(path).objects.attributes
+    ),
+    "no group b'short'": lambda path: level_of(path).sel(groups=b"short"),
+    r"cmap must be a colour map .* found 3": lambda path: level_of(path).plot(cmap=3),
+    "density must be True or False": lambda path: level_of(path).plot(density="yes"),
     "size must be a positive number, found -1": lambda path: level_of(path).plot(size=-1),
     r"projection must name two of the axes .* found 3": lambda path: level_of(path).plot(projection=3),
     r"aggregate\['intensity'\] must be one of mean, .* found <built-in": lambda path: zvl.build_pyramid(

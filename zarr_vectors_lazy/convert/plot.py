@@ -450,6 +450,8 @@ def _as_png(figure: Any) -> bytes:
 def _colours(shade: Shade | None, style: Style) -> dict[str, Any]:
     """Colour map and limits, the same for every panel: ``cmap`` and ``clim``."""
     maps = _part("").colormaps
+    if not (isinstance(style.cmap, str | None) or hasattr(style.cmap, "with_extremes")):
+        raise SelectionError(f"cmap must be a colour map of Matplotlib, or the name of one; found {style.cmap!r}")
     if isinstance(style.cmap, str) and style.cmap not in maps:
         raise NotFoundError.among("colour map", style.cmap, maps)
     if shade is not None and shade.true:

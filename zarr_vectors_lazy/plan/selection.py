@@ -308,7 +308,7 @@ def _corners(bbox: Any, names: Sequence[str]) -> tuple[Floats, Floats]:
     wanted = f"bbox= must be (lo, hi), {counted(ndim, 'number')} each, or several of these"
     alone = f"for some axes alone: {names[0]}=slice(lo, hi)"
     try:
-        parts = [np.asarray(part, np.float64) for part in bbox]
+        parts = [np.asarray(np.ma.filled(np.ma.asanyarray(part, np.float64), np.nan)) for part in bbox]
     except (TypeError, ValueError, OverflowError) as error:
         found = f"a {type(bbox).__name__}" if hasattr(bbox, "columns") else repr(bbox)
         raise SelectionError(f"{wanted}; found {found}; {alone}") from error
