@@ -274,7 +274,8 @@ def test_a_first_axis_of_bins():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "method", "fine"), [("float64", "per_object", 0), ("float32", "per_object", 1), ("float64", "none", 1)]
+    ("dtype", "method", "fine"),
+    [("float64", "per_object", 0), ("float32", "per_object", 1), ("<f4", "per_object", 1), ("float64", "none", 1)],
 )
 def test_coarse_levels_of_misread_positions(dtype, method, fine):
     level = GENERATION.parse_level(found(level_doc(1, coarsening_method=method), "1"), STORE, 1)

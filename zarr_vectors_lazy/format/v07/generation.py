@@ -299,8 +299,9 @@ def _counted(array: CellArray) -> CellArray:
 def _check_coarsening(level: LevelMeta, finest: Found | None) -> None:
     """Refuse coarse levels that the 0.2.0 builder made from positions that it misread (spec 0.7, 9.5)."""
     method = level.block.get("coarsening_method")
-    dtype = "float32" if finest is None else finest.attributes.get("dtype", "float32")
-    if level.index and method == "per_object" and dtype != "float32":
+    stated = "float32" if finest is None else finest.attributes.get("dtype", "float32")
+    dtype = parse_dtype(stated, "" if finest is None else finest.path)
+    if level.index and method == "per_object" and dtype != np.float32:
         raise FormatError(
             f"level {level.index} was built by zarr-vectors 0.2.0 from {dtype} positions read as float32: its vertices "
             "are garbage; level 0 is correct",
