@@ -109,7 +109,7 @@ Resolution = Annotated[
 Box = Annotated[
     str | None,
     typer.Option(
-        "--bbox", "-b", metavar="LO,LO,LO,HI,HI,HI", help="Box: lower corner, upper corner; both faces belong to it."
+        "--bbox", "-b", metavar="LO,LO,LO,HI,HI,HI", help="Box: lower, then upper corner; or LO:HI,LO:HI,LO:HI."
     ),
 ]
 Objects = Annotated[list[str] | None, typer.Option("--object", metavar="ID,ID", help="Object ids; may be repeated.")]
