@@ -326,17 +326,17 @@ def smoke(python: Python, temp: Path, wheel: Path, name: str) -> str:
     start = time.perf_counter()
     inside = make_venv(python, temp / name, [])
     pins = minimum_versions() if name == "minimum" else []
-    chosen = {"none": "", "minimum": "[obstore]"}.get(name, f"[{name}]")
+    chosen = {"none": "", "minimum": "[all]"}.get(name, f"[{name}]")
     quiet([inside, "-m", "pip", "install", "--quiet", f"{wheel}{chosen}", *pins])
     said = quiet([inside, ROOT / "tests" / "smoke.py", name, GOLDEN], cwd=temp)
     return f"{said.strip()} ({time.perf_counter() - start:.0f} s)"
 
 
 def minimum_versions() -> list[str]:
-    """Core dependencies and obstore, each pinned to the lowest version that pyproject.toml allows."""
+    """What the package and its extra [all] need, each pinned to the lowest version that pyproject.toml allows."""
     lines = (ROOT / "pyproject.toml").read_text().splitlines()
     start = lines.index("dependencies = [")
-    wanted = lines[start : lines.index("cloud = [")]
+    wanted = lines[start : lines.index("all = [")]
     found = (re.match(r'\s+"([\w\[\]-]+)>=([\d.]+)"', line) for line in wanted)
     return [f"{match[1]}=={match[2]}" for match in found if match]
 

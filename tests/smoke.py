@@ -12,6 +12,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import dask
 import numpy as np
 import xarray as xr
 
@@ -21,12 +22,23 @@ CLOUD = {"s3fs", "gcsfs", "adlfs"}
 FILES = {"awkward", "laspy", "networkx", "nibabel"}
 INSTALLED = {  # of the optional packages
     "none": set(),
-    "minimum": {"obstore"},
     "obstore": {"obstore"},
     "cloud": CLOUD,
     "all": {"obstore", *CLOUD, "distributed", "pyarrow", "typer", "rich", "matplotlib", *FILES, "neuroglancer"},
 }
+INSTALLED["minimum"] = INSTALLED["all"]
 URL = "s3://a-bucket/store.zarrvectors"
+NOBODY = "http://127.0.0.1:9"
+CLIENTS = {  # of each package, with what leads to a server that does not exist
+    "obstore": {
+        "backend": "obstore",
+        "endpoint": NOBODY,
+        "access_key_id": "a",
+        "secret_access_key": "b",
+        "client_options": {"allow_http": True},
+    },
+    "s3fs": {"backend": "fsspec", "endpoint_url": NOBODY, "key": "a", "secret": "b"},
+}
 
 
 def refusal(**options):
@@ -108,6 +120,11 @@ def main(extra, folder):
         assert "pip install" in refusal(backend="obstore"), refusal(backend="obstore")
     if "s3fs" not in present:
         assert "pip install" in refusal(backend="fsspec"), refusal(backend="fsspec")
+    for package in CLIENTS.keys() & present:
+        with dask.config.set({"zarr_vectors_lazy.retries": 0}):
+            said = refusal(**CLIENTS[package])
+        assert said, package
+        assert "refuses" not in said, said
     read(Path(folder))
     read_elsewhere(Path(folder), "typer" in present)
     make(present)
@@ -116,4 +133,5 @@ def main(extra, folder):
 
 if __name__ == "__main__":
     warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", "'.*' deprecated - use", DeprecationWarning)
     main(*sys.argv[1:])

@@ -449,9 +449,8 @@ def row_threshold(
     shift = np.uint64(64 - BITS)
     table = np.zeros(2**BITS, np.int64)
     for some in _some(counts):
-        table += np.bincount(
-            hash_rows(thinning.sparsity_seed, step.level, coords[some], counts[some]) >> shift, minlength=2**BITS
-        )
+        hashes = hash_rows(thinning.sparsity_seed, step.level, coords[some], counts[some])
+        table += np.bincount((hashes >> shift).astype(np.int64), minlength=2**BITS)
     below_bucket = np.cumsum(table) - table
     bucket = np.uint64(np.searchsorted(below_bucket, keep) - 1)
     near = [np.zeros(0, np.uint64)]

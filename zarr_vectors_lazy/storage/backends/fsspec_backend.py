@@ -238,8 +238,8 @@ class FsspecBackend(SignedBackend):
             asked["Range"] = f"bytes={_limits(start, stop)}"
         answer = await fs._call_s3("get_object", **asked)
         check_size(answer.get("ContentLength") or 0, key)
-        async with answer["Body"] as body:
-            data = await systems.joined(body.iter_chunks(PIECE), key)
+        async with answer["Body"]:  # which older releases of aiobotocore do not return
+            data = await systems.joined(answer["Body"].iter_chunks(PIECE), key)
         if start is None:
             return bytes(plain(data, answer.get("ContentEncoding"), key))
         return of_range(data, answer.get("ContentRange"), start, stop)
