@@ -199,6 +199,9 @@ def test_nothing_is_put_before_compute(tmp_path):
     write = zvl.write_points(tmp_path / "x", lazy["positions"], chunk_shape=CHUNK, compute=False)
     assert not (tmp_path / "x").exists()
     assert write.compute()["vertex_count"] == ROWS
+    waits = {str(key): str(task.dependencies) for key, task in dict(write.__dask_graph__()).items()}
+    (index,) = (needed for key, needed in waits.items() if "index-rows" in key)
+    assert "begin" in index  # what is refused deletes what the index is made of
     with pytest.raises(StoreError, match="a Zarr Vectors store is here already"):
         write.compute()
     assert zvl.open_zv(tmp_path / "x")[0].vertex_count == ROWS

@@ -186,8 +186,8 @@ class RecordExchange:
         statistics = TaskRef(self.add_joins("statistics", seen, merge_statistics, writing.paths))
         plan = self.add_checked("plan", make_plan, writing.finalise, writing.reader.dtype, writing.parts, statistics)
         part_plan = self.add("part-plan", without_tables, TaskRef(plan))
-        self.add_checked("begin", begin, TaskRef(part_plan), self.scratch, *map(TaskRef, checked))
-        self._close(self.rows, index_rows, TaskRef(part_plan))
+        begun = self.add_checked("begin", begin, TaskRef(part_plan), self.scratch, *map(TaskRef, checked))
+        self._close(self.rows, index_rows, TaskRef(part_plan), TaskRef(begun))
 
     def add_part(
         self, part: int, work: Work, *args: Any, takes: Sequence[Exchange] = (), sends: Sequence[Exchange] = ()
@@ -209,7 +209,7 @@ class RecordExchange:
             sent = self.add_joins(f"sent-{exchange.name}", self._senders[exchange.name], _nothing)
             self._close(exchange, index_runs, TaskRef(sent))
 
-    def _close(self, exchange: Exchange, index: Callable[..., None], ready: TaskRef) -> None:
+    def _close(self, exchange: Exchange, index: Callable[..., None], *ready: TaskRef) -> None:
         relays = Relays.of(exchange, len(self._senders[exchange.name]))
         self._relays[exchange.name] = relays
         several = relays.groups > 1
@@ -217,7 +217,7 @@ class RecordExchange:
         names = [f"{INDEX}-{group}" if several else INDEX for group in groups]
         for group in groups:
             key = self._index(exchange, *([group] if several else []))
-            self.tasks[key] = Task(key, index, self.scratch, exchange, relays.group(group), names[group], ready)
+            self.tasks[key] = Task(key, index, self.scratch, exchange, relays.group(group), names[group], *ready)
         for span in range(relays.spans if several else 0):
             joined = []
             for group in groups:

@@ -562,8 +562,10 @@ def write_sent(rows: Records, plan: Plan, begun: WriteSession) -> tuple[tuple[()
     return (), write_part(plan, rows, begun)
 
 
-def index_rows(scratch: Scratch, rows: Exchange, blocks: Sequence[int], name: str, plan: Plan) -> None:
-    """Put an index of rows that were sent, when it is known which part writes each chunk."""
+def index_rows(
+    scratch: Scratch, rows: Exchange, blocks: Sequence[int], name: str, plan: Plan, _begun: WriteSession
+) -> None:
+    """Put an index of rows that were sent, once the write has begun: what is refused deletes what was sent."""
     index_runs(scratch, rows, blocks, name, receivers_of=plan.parts_of, width=plan.coords.shape[1])
 
 
@@ -680,7 +682,7 @@ def write_stream(
         plan = make_plan(finalise, reader.dtype, parts, statistics)
         session = begin(plan, scratch)
         part_plan, rows = without_tables(plan), replace(rows, receivers=parts)
-        index_rows(scratch, rows, part_plan.blocks, INDEX, part_plan)
+        index_rows(scratch, rows, part_plan.blocks, INDEX, part_plan, session)
 
         def write(part: int) -> PartRecord:
             step = Step(scratch=scratch, work=write_sent, number=part, takes=[rows])
