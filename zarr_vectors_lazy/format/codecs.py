@@ -226,12 +226,12 @@ def decode_single_vlen(data: Buffer) -> memoryview:
 
 
 def split_vlen(data: Buffer, count: int) -> list[bytes]:
-    """Elements of a ``vlen-bytes`` buffer, the inverse of `encode_vlen`.
+    """Elements of a ``vlen-bytes`` buffer, the inverse of `encode_vlen`; like zarr, it ignores bytes after the last.
 
     Raises
     ------
     FormatError
-        If the buffer does not hold exactly ``count`` elements.
+        If the buffer states another number of elements than ``count``, or ends before the last of them.
     """
     stated = struct.unpack_from("<I", data)[0] if len(data) >= 4 else 0
     if stated != count:
