@@ -250,25 +250,34 @@ class Groups:
         (M,) group of each row, 0 to ``count`` - 1; no group is empty.
     count
         Number of groups.
+    runs
+        (count,) where each group begins, if the rows are in the order of their groups; None if that is not known.
     """
 
     labels: IntArray
     count: int
+    runs: IntArray | None = None
 
     @cached_property
     def order(self) -> IntArray:
         """(M,) rows by group, within a group in their own order."""
+        if self.runs is not None:
+            return np.arange(len(self.labels))
         small = self.labels.astype(np.uint16) if self.count <= 2**16 else self.labels  # radix sort
         return np.argsort(small, kind="stable")
 
     @cached_property
     def sizes(self) -> IntArray:
         """(count,) rows of each group."""
+        if self.runs is not None:
+            return np.diff(self.runs, append=len(self.labels))
         return np.bincount(self.labels, minlength=self.count)
 
     @cached_property
     def starts(self) -> IntArray:
         """(count,) where each group begins in `order`."""
+        if self.runs is not None:
+            return self.runs
         ends = np.cumsum(self.sizes)
         return ends - self.sizes
 
@@ -294,7 +303,7 @@ def weighted_means(groups: Groups, values: Array, weights: IntArray | None) -> F
 
     64-bit values are summed twice, the second time the residuals of the first: many roundings become about one.
     """
-    total = groups.sizes if weights is None else sums(groups, weights)
+    total = groups.sizes if weights is None else counted(groups, weights)
     total = total.reshape(-1, *(1,) * (values.ndim - 1))
     means: Floats = sums(groups, values, weights) / total
     if values.dtype.itemsize < 8:  # float64 has digits to spare
@@ -302,6 +311,11 @@ def weighted_means(groups: Groups, values: Array, weights: IntArray | None) -> F
     with np.errstate(invalid="ignore"):
         rest = sums(groups, values - means[groups.labels], weights) / total
     return np.where(np.isfinite(rest), means + rest, means)
+
+
+def counted(groups: Groups, weights: IntArray) -> IntArray:
+    """(count,) sums of (M,) numbers of vertices, which together are fewer than 2^53, so that float64 is exact."""
+    return np.bincount(groups.labels, weights, groups.count).astype(np.int64)
 
 
 def sums(groups: Groups, values: Array, weights: IntArray | None = None) -> Array:
@@ -542,5 +556,7 @@ def cut_runs(bins: IntArray, starts: IntArray, least: IntArray) -> Groups:
         count = np.cumsum(inner)
         from_end = np.repeat(count[firsts + sizes - 1], sizes) - count
         begins[rows[inner & (from_end < np.repeat(lack, sizes))]] = True
-    labels: IntArray = np.cumsum(begins, dtype=np.int64) - 1
-    return Groups(labels, int(labels[-1]) + 1)
+    runs = np.flatnonzero(begins)
+    labels = np.cumsum(begins, dtype=np.int32).astype(np.int64)  # twice as fast as a sum in 64 bits
+    labels -= 1
+    return Groups(labels, len(runs), runs)
