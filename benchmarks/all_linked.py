@@ -35,7 +35,9 @@ def pyramids(folder: Path, peer: Path | None, rounds: int, scale: float) -> dict
     million, most = int(1_000_000 * scale), int(30_000_000 * scale)
     ours = [name for name in bench_pyramid.BUILDERS if name != "reference"]
     return {
-        "pyramids": lambda: of(bench_pyramid.linked_works([million], side(8), growth=True), [ONE]),
+        "pyramids": lambda: of(
+            bench_pyramid.linked_works([bench_pyramid.FULL * side(8) ** 3], side(8), growth=True), [ONE]
+        ),
         "pyramids-reference": lambda: of([(w, million, side(8)) for w in ("points", "polylines")], ["reference", ONE]),
         "pyramids-workers": lambda: of([("points", most, side(20))], [*ours, bench_pyramid.KEPT]),
     }

@@ -25,7 +25,7 @@ from benchmarks.environment import CACHE, ROOT, clean_environment, reference_pyt
 from benchmarks.s3_server import running
 
 SIDE, CHUNK, BIN = 8, 100.0, 25.0  # chunks along each axis, and edges
-FULL = 2000  # vertices of a chunk, of every geometry
+FULL = 2000  # vertices of a chunk, on average, of every geometry
 FACTORS = [(2, 1), (2, 1)]
 STEPS = 50  # vertices of a polyline
 BUILDERS = {
@@ -257,7 +257,7 @@ def linked_works(sizes: list[int], side: int = 0, *, growth: bool = False) -> li
     """Every geometry over the same positions, with that many vertices and with an eighth of them."""
     works = []
     for size in sizes:
-        along = side or max(2, round((size / FULL) ** (1 / 3)))
+        along = side or max(2, int((size / FULL) ** (1 / 3) + 1e-9))
         both = [(size // 8, max(1, along // 2)), (size, along)] if growth else [(size, along)]
         works += [(work, *of) for of in both for work in WALKED]
     return works

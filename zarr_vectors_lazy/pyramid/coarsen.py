@@ -243,12 +243,13 @@ def link_payloads(
     coords, starts
         (n, K) the chunks in which ends lie, in lexicographic order, and (n + 1,) the numbers of their rows.
     ends
-        (M, L) rows; collapsed links and duplicates are left out.
+        (M, L) rows; collapsed links and duplicates, which paths do not have, are left out.
     owners, count
         Which of ``count`` chunks each of these is; -1 for others, whose links are not needed.
     """
     found: list[list[Payload]] = [[] for _ in range(count)]
-    ends = one_of_each(step, ends)
+    if step.kind != "paths":
+        ends = one_of_each(step, ends)
     chunk = np.searchsorted(starts[1:], ends, side="right")
     placed = place_links(chunk, ends - starts[chunk], coords, directed=step.directed)
     for cell, source in enumerate(placed.sources.tolist()):
