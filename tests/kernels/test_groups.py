@@ -7,14 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import thorough
-from zarr_vectors_lazy.kernels.bins import Groups, aggregate, group_by, sums, weighted_means
+from zarr_vectors_lazy.kernels.bins import Groups, aggregate, counted, group_by, sums, weighted_means
 
 rows = st.lists(st.tuples(st.integers(0, 5), st.integers(-3, 3), st.integers(1, 9)), min_size=1, max_size=30)
 
 
-def made(drawn):
-    keys, values, weights = (np.array(column) for column in zip(*drawn, strict=True))
-    return *group_by(keys, 6), keys, values, weights
+def made(drawn, ordered=False):
+    keys, values, weights = (np.array(column) for column in zip(*(sorted(drawn) if ordered else drawn), strict=True))
+    groups, found = group_by(keys, 6)
+    if ordered:  # as of paths, whose groups are runs
+        groups = Groups(groups.labels, groups.count, np.flatnonzero(np.diff(groups.labels, prepend=-1)))
+    return groups, found, keys, values, weights
 
 
 @pytest.mark.parametrize("bound", [6, 10**12])
@@ -30,10 +33,11 @@ def test_rows_with_equal_keys(bound, drawn):
     assert (np.diff(groups.order)[np.diff(keys[groups.order]) == 0] > 0).all()
 
 
+@pytest.mark.parametrize("ordered", [False, True])
 @thorough
 @given(rows)
-def test_every_rule_against_one_group_at_a_time(drawn):
-    groups, found, keys, values, weights = made(drawn)
+def test_every_rule_against_one_group_at_a_time(ordered, drawn):
+    groups, found, keys, values, weights = made(drawn, ordered)
     for i, key in enumerate(found.tolist()):
         mine, w = values[keys == key], weights[keys == key]
         total = Counter()
@@ -48,7 +52,7 @@ def test_every_rule_against_one_group_at_a_time(drawn):
         assert aggregate(groups, values, weights, "first")[i] == mine[0]
         assert aggregate(groups, values, weights, "mean")[i] == round(mean)
         assert aggregate(groups, values.astype("f8"), weights, "mean")[i] == pytest.approx(float(mean), rel=1e-15)
-        assert sums(groups, weights)[i] == w.sum()
+        assert sums(groups, weights)[i] == counted(groups, weights)[i] == w.sum()
 
 
 def test_vectors_are_joined_column_by_column():
