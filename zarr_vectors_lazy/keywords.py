@@ -27,6 +27,7 @@ ALSO = {  # names from other libraries, or of the parts of a level, that are not
     "spacing": "chunk_shape",
     "where": "attribute_filter",
 }
+FLAGS = frozenset({"consolidated"})  # parameters that are True, False or None
 LISTS = frozenset({"attributes", "columns"})  # parameters that are names, one or several
 MANY = 1000  # most keys of a mapping that are searched
 NEARER = 0.7  # stricter than for attributes: other keywords are passed to a backend, which has names of its own
@@ -40,7 +41,7 @@ def suggesting(function: Callable[P, R]) -> Callable[P, R]:
     parameters = inspect.signature(function).parameters.values()
     names = [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
     known, open_ended = frozenset(names), any(each.kind is each.VAR_KEYWORD for each in parameters)
-    flags = frozenset(each.name for each in parameters if isinstance(each.default, bool))
+    flags = frozenset(each.name for each in parameters if isinstance(each.default, bool)) | (FLAGS & known)
     lists = LISTS & known
 
     @functools.wraps(function)

@@ -441,10 +441,12 @@ def is_whole(value: object) -> bool:
 
 
 def whole_id(object_id: Any) -> int:
-    """Return an object id, or raise SelectionError if it is not a whole number."""
+    """Return an object id; SelectionError if it is not a whole number, NotFoundError if int64 cannot hold it."""
     if not is_whole(object_id):
         text = f"an object id must be a whole number, found {object_id!r}; for several ids use level.sel(objects=[...])"
         raise SelectionError(text)
+    if not -(2**63) <= int(object_id) < 2**63:
+        raise NotFoundError(f"no object {object_id}; ids are int64")
     return int(object_id)
 
 
@@ -696,6 +698,8 @@ def asked_ids(ids: Any, objects: "Objects", name: str) -> IntArray:
         return ids.ids
     if isinstance(ids, Mapping):  # groups, a dataset: NumPy would look into it
         raise SelectionError(f"{name}= must be whole numbers, found a {type(ids).__name__}")
+    if np.ma.is_masked(ids):
+        raise SelectionError(f"{name}= has masked values: {ids!r}")
     return _masked(ids, objects) if is_mask(ids) else whole_numbers(ids, name)
 
 
@@ -716,6 +720,8 @@ def whole_numbers(value: Any, name: str) -> IntArray:
         return np.empty(0, np.int64)
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise SelectionError(f"{name}= must be whole numbers, found {value!r}")
+    if int(array.max()) >= 2**63:
+        raise NotFoundError(f"no object {array.max()}; ids are int64")
     return array.astype(np.int64)
 
 

@@ -54,9 +54,11 @@ def test_a_misspelt_keyword_names_the_right_one(path, right):
     assert sorted(path.parent.rglob("*")) == before
 
 
+MASKED = np.ma.masked_array([[3, 4, 5]], [[False, True, False]])
 WRONG = {  # what a message says -> a call with a value of the wrong kind
     "overwrite must be True or False, found 'no'": lambda path: zvl.build_pyramid(path, factors=[2], overwrite="no"),
     "world must be True or False, found 'mm'": lambda path: level_of(path).sel(x=(0, 1), world="mm"),
+    "consolidated must be True or False, found 'no'": lambda path: zvl.open_zv(path, consolidated="no"),
     "attributes must be names, found 3": lambda path: level_of(path).to_geopandas(3),
     "axes must be names of columns, found 3": lambda path: zvl.ingest("a.csv", path / "new", axes=3),
     "files must be paths, found DataFrame": lambda path: zvl.ingest(pd.DataFrame({"x": [1]}), path / "new"),
@@ -70,6 +72,13 @@ WRONG = {  # what a message says -> a call with a value of the wrong kind
     "objects= must be whole numbers, found a Dataset": lambda path: level_of(path).sel(
         objects=level_of(path).objects.attributes
     ),
+    "objects= has masked values": lambda path: level_of(path).sel(objects=MASKED[0]),
+    "object_ids= has masked values": lambda path: zvl.read_points(path, object_ids=MASKED[0]),
+    "no object 18446744073709551615": lambda path: level_of(path).sel(objects=np.uint64([2**64 - 1])),
+    "no object 9223372036854775808": lambda path: level_of(path).objects[2**63],
+    r"points must be \(n, 3\) finite numbers": lambda path: level_of(path).nearest(MASKED),
+    "stored positions have masked values": lambda path: zvl.open_zv(path).to_world(MASKED),
+    "world positions have masked values": lambda path: zvl.open_zv(path).from_world(MASKED),
     "no group b'short'": lambda path: level_of(path).sel(groups=b"short"),
     r"cmap must be a colour map .* found 3": lambda path: level_of(path).plot(cmap=3),
     "density must be True or False": lambda path: level_of(path).plot(density="yes"),

@@ -237,7 +237,7 @@ def by_axes(value: Any, axes: Sequence[str]) -> Any:
 def _columns(positions: Any, count: int, kind: str, names: Sequence[str]) -> Array:
     positions = by_axes(positions, names)
     try:
-        given = np.asarray(positions)
+        given = np.asanyarray(positions)
     except ValueError as error:
         raise SelectionError(f"{kind} positions must be (N, {count}) numbers: {error}") from error
     if given.ndim == 0 or given.shape[-1] != count or given.dtype.kind not in "iufb":
@@ -245,7 +245,9 @@ def _columns(positions: Any, count: int, kind: str, names: Sequence[str]) -> Arr
             f"{kind} positions must be (N, {count}) numbers ({', '.join(names)}), "
             f"found shape {given.shape}, dtype {given.dtype}"
         )
-    return given
+    if np.ma.is_masked(given):
+        raise SelectionError(f"{kind} positions have masked values")
+    return np.asarray(given)
 
 
 def metres(unit: str | None) -> Fraction | None:

@@ -554,7 +554,7 @@ def parse_points(value: Any, axes: Sequence[str]) -> Floats:
     """(n, D) points from a user, (1, D) for a single one; raises SelectionError."""
     ndim, value = len(axes), by_axes(value, axes)
     try:
-        points = np.atleast_2d(np.asarray(value, np.float64))
+        points = np.atleast_2d(np.ma.filled(np.ma.asanyarray(value, np.float64), np.nan))
     except (TypeError, ValueError) as error:
         raise SelectionError(f"points must be (n, {ndim}) numbers, found {value!r}") from error
     if points.size == 0:
