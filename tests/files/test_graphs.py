@@ -39,6 +39,7 @@ def test_graphml_comes_back(graph, tmp_path):
     again = nx.read_graphml(tmp_path / "b.graphml")
     assert again.nodes["n2"] == {"x": 3.0, "y": 2.0, "z": -1.0, "root": BIG + 2, "kind": "a", "only": 7}
     assert sorted(data["count"] for *_, data in again.edges(data=True)) == [3, 4, BIG]
+    assert len({key for *_, key in again.edges(keys=True)}) == 3
 
 
 def test_graphml_has_whole_numbers_of_any_length(tmp_path):

@@ -87,3 +87,13 @@ def test_anndata_reads_what_is_written(cells):
     for name in ("root", "kind", "depth", "good"):
         assert found.obs[name].isna().tolist() == frame[name].isna().tolist(), name
         assert found.obs[name].dropna().tolist() == frame[name].dropna().tolist(), name
+    assert found.obs["kind"].cat.categories.tolist() == ["", "a"]
+
+
+def test_missing_text_is_no_category(tmp_path):
+    frame = pd.DataFrame({"x": [0.0, 1, 2], "y": 0.0, "kind": ["b", None, "a"]})
+    zvl.write_points(tmp_path / "a.zv", frame, chunk_shape=5)
+    zvl.open_zv(tmp_path / "a.zv")[0].to_file(tmp_path / "a.h5ad")
+    with h5py.File(tmp_path / "a.h5ad") as file:
+        assert [name.decode() for name in file["obs/kind/categories"]] == ["a", "b"]
+        assert file["obs/kind/codes"][:].tolist() == [1, -1, 0]

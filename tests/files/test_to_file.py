@@ -209,8 +209,10 @@ def test_groups_of_trx_that_lack_a_whole_number(lacking, tmp_path):
     lacking.to_file(tmp_path / "a.trx")
     with zipfile.ZipFile(tmp_path / "a.trx", "a") as file:
         file.writestr("dpg/b/cell.int64", np.array([ID]).tobytes())
+        file.writestr("dpg/b/mean.float32", np.array([0.5], np.float32).tobytes())
     zvl.ingest(tmp_path / "a.trx", tmp_path / "trx.zv")
     assert missing_of(zvl.open_zv(tmp_path / "trx.zv")[0])["cell"] == [None, ID]
+    assert zvl.open_zv(tmp_path / "trx.zv")[0].objects.groups.attributes["mean"].dtype == np.float32
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".geoparquet", ".vtk", ".graphml", ".ply", ".las"])

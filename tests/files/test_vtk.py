@@ -105,6 +105,28 @@ def test_an_unstructured_grid_of_surfaces(tmp_path):
     assert found.link_attributes["a"].tolist() == [7, 8, 8, 9]
 
 
+def test_text_is_left_out(tmp_path):
+    head, text = HEAD.encode(), [b"FIELD FieldData 1\nSPACE 1 1 string\n", b"LPS\n"]
+    places, corners = np.eye(3), np.array([[3, 0, 1, 2], [3, 2, 1, 0]])
+    names = [b"CELL_DATA 2\nFIELD FieldData 2\nname 1 2 string\n", b"\na%20b\n", b"label 1 2 int\n"]
+    lines = [b"POINTS 3 float\n", b"1 0 0 0 1 0 0 0 1\n", b"POLYGONS 2 8\n", b"3 0 1 2 3 2 1 0\n"]
+    (tmp_path / "text.vtk").write_bytes(b"".join([head, *text, *lines, *names, b"7 8\n"]))
+    numbers = [lines[0], places.astype(">f4").tobytes(), b"\n", lines[2], corners.astype(">i4").tobytes(), b"\n"]
+    text[1], names[1] = b"\xc3LPS\n", b"\xc0\x80\x64" + b"x" * 100 + b"\n"  # lengths of 0 and, in two bytes, 100
+    binary = [head.replace(b"ASCII", b"BINARY"), *text, *numbers, *names, np.array([7, 8], ">i4").tobytes()]
+    (tmp_path / "binary.vtk").write_bytes(b"".join(binary))
+    zvl.write_mesh(tmp_path / "a.zv", places, corners[:, 1:], link_attributes={"label": [7, 8]}, chunk_shape=5)
+    zvl.open_zv(tmp_path / "a.zv")[0].to_file(tmp_path / "a.vtp")
+    said = (tmp_path / "a.vtp").read_bytes()
+    array = b'<Array type="String" Name="name" format="ascii">0 97 0</Array></CellData>'
+    (tmp_path / "a.vtp").write_bytes(said.replace(b"</CellData>", array))
+    for name in ("text.vtk", "binary.vtk", "a.vtp"):
+        found = loaded(tmp_path / name)
+        assert found.left_out == ("values name (text)",), name
+        assert sorted(map(sorted, found.faces.tolist())) == [[0, 1, 2], [0, 1, 2]]
+        assert sorted(found.link_attributes["label"].tolist()) == [7, 8]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -114,6 +136,11 @@ def test_an_unstructured_grid_of_surfaces(tmp_path):
         ("a.vtk", HEAD + POINTS + "POLYGONS 1 4\n3 0 1 9\n", "cells refer to vertex 9"),
         ("a.vtk", HEAD + POINTS + "POLYGONS 2 4\n3 0 1 2\n", "expected 2 cells"),
         ("a.vtk", HEAD + POINTS + "WHAT is this\n", "unknown keyword 'WHAT'"),
+        (
+            "a.vtk",
+            HEAD.replace("ASCII", "BINARY") + "FIELD FieldData 1\na 1 2 string\n\xc1a\n",
+            "expected 2 texts where the file ends",
+        ),
         (
             "a.vtk",
             HEAD + POINTS + "POINT_DATA 3\nSCALARS a int\nLOOKUP_TABLE default\n1 2 3\n",

@@ -123,7 +123,7 @@ def save_graphml(out: Outgoing, path: Path) -> int:
     edges = np.empty((0, 2), np.int64) if out.edges is None else out.edges
     values = flat_columns(out.exact_links) if len(edges) else {}
     ends = ([names[row] for row in column] for column in edges.T.tolist())
-    graph.add_edges_from(zip(*ends, rows_of(values, len(edges)), strict=True))
+    graph.add_edges_from(zip(*ends, range(len(edges)), rows_of(values, len(edges)), strict=True))  # ids are unique
     networkx.write_graphml_xml(graph, str(path), named_key_ids=False)
     return len(names)
 

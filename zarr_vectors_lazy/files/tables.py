@@ -13,6 +13,7 @@ from zarr_vectors_lazy.files.las import system_of, units_of
 from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Kind, Loaded, LoadOptions, library, with_missing
 from zarr_vectors_lazy.files.meshes import flat_columns
 from zarr_vectors_lazy.files.outgoing import Outgoing, Values, at_least_two
+from zarr_vectors_lazy.format.vectors import encode_categories
 from zarr_vectors_lazy.model.objects import ragged_arange
 from zarr_vectors_lazy.plan.selection import OBJECT_ID
 from zarr_vectors_lazy.write.arguments import arrow_values
@@ -285,8 +286,10 @@ def loaded_values(column: Any) -> Any:
     if types.is_fixed_size_list(kind):
         inner = loaded_values(column.flatten())
         return None if column.null_count or inner is None else inner.reshape(len(column), kind.list_size)
-    if types.is_null(kind) or types.is_time(kind) or types.is_interval(kind):
+    if types.is_time(kind) or types.is_interval(kind):
         return None
+    if types.is_null(kind):
+        column = column.cast(arrow.float64())  # all missing, as a column of CSV without values
     if types.is_date(kind) or (types.is_timestamp(kind) and kind.tz is not None):
         column = column.cast(arrow.timestamp("s" if types.is_date(kind) else kind.unit))  # the same instants, in UTC
     try:
@@ -780,13 +783,11 @@ def _put_column(out: Outgoing, table: Any, name: str, values: Any) -> bool:
         for part, data in (("values", values.data), ("mask", np.ma.getmaskarray(values))):
             _encoded(group.create_dataset(part, data=data), "array", "0.2.0")
     elif values.dtype.kind in "UO":
-        missing = np.asarray(values == None, np.bool_)  # noqa: E711  elementwise
-        known, codes = np.unique(np.where(missing, "", values).astype(np.str_), return_inverse=True)
+        codes, known = encode_categories(values)
         group = _encoded(table.create_group(name), "categorical", "0.2.0")
         group.attrs["ordered"] = False
-        data = np.where(missing, -1, codes.reshape(-1)).astype(np.int32)
-        _encoded(group.create_dataset("codes", data=data), "array", "0.2.0")
-        _put_text(group, "categories", known.tolist())
+        _encoded(group.create_dataset("codes", data=codes.astype(np.int32)), "array", "0.2.0")
+        _put_text(group, "categories", known.categories.tolist())
     else:
         _encoded(table.create_dataset(name, data=values), "array", "0.2.0")
     return True

@@ -361,7 +361,7 @@ def _trx_groups(parts: TrxParts, count: int) -> tuple[dict[str, Values], dict[st
         like = next(iter(values.values()))
         lacking = np.array([group not in values for group in members])
         whole = like.dtype.kind in "iu"  # exact where a float is not
-        none = np.full(len(like), 0 if whole else np.nan, like.dtype if whole else np.float64)
+        none = np.full(len(like), 0 if whole else np.nan, np.float64 if like.dtype.kind == "b" else like.dtype)
         table = np.stack([np.asarray(values.get(group, none)) for group in members])
         mask = np.broadcast_to(lacking[:, None], table.shape)
         tables[name] = _narrow(np.ma.MaskedArray(table, mask) if whole and lacking.any() else table)

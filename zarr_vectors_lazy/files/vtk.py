@@ -43,6 +43,7 @@ PARTS = {"Verts": VERTS, "Lines": LINES, "Polys": POLYS, "Strips": STRIPS}  # in
 IS_LINE, IS_STRIP, IS_FACE, PIXEL = (3, 4), 6, (5, 7, 8, 9), 8
 VECTORS = {"VECTORS": 3, "NORMALS": 3, "TENSORS": 9, "TENSORS6": 6, "GLOBAL_IDS": 1, "PEDIGREE_IDS": 1, "EDGE_FLAGS": 1}
 METADATA = re.compile(rb"^METADATA\r?\n(?:[^\r\n]+\r?\n)*\r?\n?", re.MULTILINE)
+TEXT = re.compile(rb"^\S+ +(\d{1,9}) +(\d{1,9}) +string[ \t]*\r?\n", re.MULTILINE)  # the head of an array of a field
 
 
 @dataclass(slots=True, eq=False)
@@ -150,7 +151,7 @@ class _Legacy:
             raise FileError("this is not a VTK file: expected '# vtk DataFile Version', a title, and ASCII or BINARY")
         self.version, self.ascii = int(head[1]), head[2].upper() == b"ASCII"
         self._data, self._at = data, head.end()
-        self._words = METADATA.sub(b"", data[head.end() :]).split() if self.ascii else []
+        self._words = METADATA.sub(b"", _without_text(data[head.end() :])).split() if self.ascii else []
         self._next = 0
 
     def word(self) -> str:
@@ -204,6 +205,31 @@ class _Legacy:
             raise FileError(f"expected {count} numbers where the file ends")
         return found.astype(dtype)
 
+    def skip_text(self, count: int) -> None:
+        """Skip the given number of texts, which the words of an ASCII file do not include."""
+        if self.ascii:
+            return
+        self._at = self._data.find(b"\n", self._at) + 1
+        for _ in range(count):
+            head = self._data[self._at : self._at + 8]
+            if not head:
+                raise FileError(f"expected {count} texts where the file ends")
+            size = {3: 1, 2: 2, 1: 4, 0: 8}[head[0] >> 6]  # bytes of the length, whose first two bits say so
+            self._at += size + (int.from_bytes(head[:size]) & (1 << (8 * size - 2)) - 1)
+
+
+def _without_text(data: bytes) -> bytes:
+    """What an ASCII file holds, without the lines of arrays of text, some of which may be empty."""
+    kept, at = [], 0
+    for found in TEXT.finditer(data):
+        kept.append(data[at : found.end()])
+        at = found.end()
+        for _ in range(int(found[1]) * int(found[2])):
+            at = data.find(b"\n", at) + 1 or len(data)
+            if at == len(data):
+                break
+    return b"".join([*kept, data[at:]])
+
 
 def load_vtk(path: Path, asked: LoadOptions) -> Loaded:
     """Read a legacy VTK file."""
@@ -213,7 +239,7 @@ def load_vtk(path: Path, asked: LoadOptions) -> Loaded:
         if word in ("POINT_DATA", "CELL_DATA"):
             current, rows = (cells.points if word == "POINT_DATA" else cells.rows), file.number()
         elif word == "FIELD":
-            _fields(file, current if rows else {})
+            _fields(file, current if rows else {}, cells.left if rows else [])
         elif not _geometry(file, word, cells):
             _one(file, word, rows, current)
     cells.in_order()
@@ -265,12 +291,16 @@ def _cell_lists(file: _Legacy) -> tuple[IntArray, IntArray]:
     return flat[starts], flat[kept]
 
 
-def _fields(file: _Legacy, into: dict[str, Array]) -> None:
-    """Arrays of a field."""
+def _fields(file: _Legacy, into: dict[str, Array], left: list[str]) -> None:
+    """Arrays of a field; text is left out."""
     file.word()
     for _ in range(file.number()):
-        name, width, rows = unquote(file.word()), file.number(), file.number()
-        into[name] = _shaped(file.values(width * rows, file.word()), width)
+        name, width, rows, kind = unquote(file.word()), file.number(), file.number(), file.word()
+        if kind.lower() == "string":
+            file.skip_text(width * rows)
+            left.append(f"values {name} (text)")
+        else:
+            into[name] = _shaped(file.values(width * rows, kind), width)
 
 
 def _one(file: _Legacy, word: str, rows: int, into: dict[str, Array]) -> None:
@@ -401,6 +431,7 @@ def load_vtp(path: Path, asked: LoadOptions) -> Loaded:
         for tag, into in (("PointData", points), ("CellData", rows)):
             for node in piece.iterfind(f"{tag}/DataArray"):
                 into.setdefault(str(node.get("Name")), []).append(file.array(node))
+            cells.left += [f"values {node.get('Name')} (text)" for node in piece.iterfind(f"{tag}/Array")]
     if not pieces:
         raise FileError("it has no Piece element")
     _keep(points, len(pieces), cells.points, cells.left)
