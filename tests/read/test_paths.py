@@ -57,7 +57,7 @@ def naive(fragments, selected, masks, objects):
         joined = False
         for (chunk,), fragment in entries(blocks):
             if chunk not in selected:
-                joined = False
+                joined = joined and not rows_of(fragments[chunk][fragment])
                 continue
             at = selected.index(chunk)
             for row in rows_of(fragments[chunk][fragment]):
@@ -66,6 +66,10 @@ def naive(fragments, selected, masks, objects):
                     found.append((owner, at, row, joined))
                 joined = here
     return found
+
+
+def lengths_of(fragments, wanted):
+    return [np.array([len(rows_of(of)) for of in fragments[chunk]]) for chunk in wanted[0].coords.ravel()]
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +143,9 @@ def test_edges_join_what_follows_in_a_path(of_manifests, level):
         coords, indexes, spans, kept = given_to(fragments, selected, masks, start, stop)
         read.append(paths.read_fragments_of_paths(reader, coords, indexes, spans, kept))
     of_all = router(selected, len(objects), runs, np.array([0, len(objects)]))
-    named = paths.name_fragments(of_all, [paths.ends_of(run) for run in read])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "read_lengths", lambda _, __, wanted: lengths_of(fragments, wanted))
+        named = paths.name_fragments(of_all, [paths.ends_of(run) for run in read], FRAGMENTS)
     found = [
         paths.path_edges(run, of_run, np.array([0, stop - start]))
         for run, of_run, (start, stop) in zip(read, named, pairwise(runs.tolist()), strict=True)

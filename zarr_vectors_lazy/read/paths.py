@@ -705,32 +705,48 @@ class NamedFragments:
     sources: IntArray
 
 
-def name_fragments(router: Router, runs: Sequence[Ends]) -> list[NamedFragments]:
+def name_fragments(router: Router, runs: Sequence[Ends], elsewhere: CellSpec | None = None) -> list[NamedFragments]:
     """Look up in the manifests which fragments follow each other.
 
     Only the manifests are complete. Stored records of edges between chunks say the same only if their writer wrote all
     of them, and are a cell for each pair of neighbouring chunks, whereas manifests are one object for thousands of
     paths.
     """
-    return follow_fragments(router.source, *router.read(), router.bounds, runs)
+    return follow_fragments(router.source, *router.read(), router.bounds, runs, elsewhere)
 
 
 def follow_fragments(
-    source: Source, manifests: Manifests, at: IntArray, chunks: IntArray, runs: Sequence[Ends]
+    source: Source,
+    manifests: Manifests,
+    at: IntArray,
+    chunks: IntArray,
+    runs: Sequence[Ends],
+    elsewhere: CellSpec | None = None,
 ) -> list[NamedFragments]:
-    """The same for given manifests, (E,) the chunk of each entry, -1 for none, and (r + 1,) the runs' chunks."""
+    """The same for given manifests, (E,) the chunk of each entry, -1 for none, and (r + 1,) the runs' chunks.
+
+    If ``elsewhere`` says how, fragment indexes of other chunks are read where an edge depends on whether what is named
+    between its two vertices has rows.
+    """
     sizes = np.concatenate([np.diff(of_run[0]) for of_run in runs])
     bounds = np.concatenate([[0], np.cumsum(sizes)])
     counts, first, last = (np.concatenate([of_run[part] for of_run in runs]) for part in (1, 2, 3))
     here = at >= 0
     with manifests_of(source):
         check_fragments(manifests.fragments, np.append(sizes, 0)[at], manifests.chunks, here)
-    # An entry in a chunk outside the view separates what is before it from what is after it.
-    paths = manifests.owners + np.cumsum(at < 0)
     fragment = bounds[at[here]] + manifests.fragments[here]
     times = np.bincount(fragment, minlength=len(counts))
     visited = counts[fragment] > 0  # a fragment without rows separates nothing
-    fragment, paths = fragment[visited], paths[here][visited]
+    fragment, entries = fragment[visited], np.flatnonzero(here)[visited]
+    # An entry in a chunk outside the view separates what is before it from what is after it.
+    apart = ~here
+    if elsewhere is not None and apart.any():
+        unsure = (last[fragment[:-1]] >= 0) & (first[fragment[1:]] >= 0)
+        unsure &= manifests.owners[entries[1:]] == manifests.owners[entries[:-1]]
+        between = ranges(entries[:-1][unsure] + 1, np.diff(entries)[unsure] - 1)
+        between = between[apart[between]]
+        apart[between] = _have_rows(source, elsewhere, manifests, between)
+    paths = (manifests.owners + np.cumsum(apart))[entries]
     follows = np.flatnonzero(paths[1:] == paths[:-1])
     left = fragment[follows]
     joins = np.stack([last[left], first[fragment[follows + 1]]], axis=1)
@@ -749,6 +765,19 @@ def follow_fragments(
             pairwise(of_runs.tolist()), pairwise(cuts.tolist()), strict=True
         )
     ]
+
+
+def _have_rows(source: Source, spec: CellSpec, manifests: Manifests, entries: IntArray) -> BoolArray:
+    """Whether the fragments that some entries name have rows, from the fragment indexes of their chunks."""
+    if not len(entries):
+        return np.empty(0, np.bool_)
+    chunks, of = np.unique(manifests.chunks[entries], axis=0, return_inverse=True)
+    lengths = read_lengths(source, spec, [Requested(FRAGMENTS, spec, tuple(range(len(chunks))), chunks)])
+    sizes, named = np.asarray([len(of_chunk) for of_chunk in lengths]), manifests.fragments[entries]
+    with manifests_of(source):
+        check_fragments(named, sizes[of.ravel()], manifests.chunks[entries])
+    found: BoolArray = np.concatenate(lengths)[(np.cumsum(sizes) - sizes)[of.ravel()] + named] > 0
+    return found
 
 
 def path_edges(run: RunOfPaths, named: NamedFragments, blocks: IntArray) -> list[IntArray]:
@@ -880,7 +909,7 @@ def path_edges_array(view: LevelView) -> da.Array:
     graph = blocks_over(ends, BlockTasks(ends_of, (Each(read),)), len(runs), graph)
     every = List(*(TaskRef((ends, run)) for run in range(len(runs))))
     router = _router(view, objects, np.asarray([0, len(objects)], np.int64), runs)
-    graph = task_over(named, Task((named,), name_fragments, router, every), graph)
+    graph = task_over(named, Task((named,), name_fragments, router, every, reader.fragments), graph)
     picks = BlockTasks(getitem, (TaskRef((named,)), Per(range(len(runs)))))
     graph = blocks_over(f"{named}-runs", picks, len(runs), graph)
     first = np.searchsorted(view.bounds, runs.bounds)
