@@ -21,6 +21,7 @@ from zarr.storage import MemoryStore
 
 import zarr_vectors_lazy as zvl
 from tests.conftest import DATA
+from tests.format.encode import fragment_index
 from zarr_vectors_lazy.errors import (
     CorruptChunkError,
     FormatError,
@@ -260,6 +261,32 @@ def test_two_objects_of_a_fragment_are_not_told_apart():
             read(level, member)
 
 
+def test_objects_may_share_fragments_of_a_level_that_says_so():
+    store = packed("q092-rechunk-attribute-categorical")
+    said = {"vertex_count": 351, "shared_fragments": True}
+    edit(store, "0", lambda attributes: attributes["zarr_vectors_level"].update(said))
+    level = zvl.open_zv(store)[0]
+    sizes = [len(level.objects[i].compute()) for i in level.objects.ids]
+    assert sum(sizes) == len(level.objects.ragged()[0].compute()) > 351
+
+
+def test_a_fragment_that_was_emptied_does_not_part_a_path(tmp_path):
+    """``remove_fragment`` of zarr-vectors leaves it in the manifest, here in a chunk outside the box."""
+    path = tmp_path / "edited.zarrvectors"
+    to_and_fro = np.array([[1, 1], [9, 1], [11, 1], [9, 2], [1, 2]], "f4")
+    zvl.write_polylines(path, [to_and_fro, np.array([[12, 5], [13, 5]], "f4")], chunk_shape=10)
+    root = zarr.open_group(path, mode="r+")
+    array = root["0/vertex_fragments"]
+    cell = np.empty((1, 1), object)
+    cell[0, 0] = fragment_index([(0, 0), (1, 2)])
+    array[1:2, 0:1] = cell
+    level = zvl.open_zv(path)[0]
+    joined = level.objects[0].compute()
+    assert joined.tolist() == [[1, 1], [9, 1], [9, 2], [1, 2]]
+    box = level.sel(bbox=([0, 0], [9.5, 9.5]))
+    same(ends_of(box.vertices.compute(), box.edges.compute()), ends_of(joined, [[0, 1], [1, 2], [2, 3]]), "edges")
+
+
 def test_links_without_vertices():
     level = open_store("q092-links-without-vertices")[0]
     for member in ("edges", "links"):
@@ -357,6 +384,26 @@ def test_tools_that_refuse_levels_that_refine_others_name_the_way_out(tmp_path):
     found = zvl.open_zv(tmp_path / "new")[0].vertices.compute()
     positions = whole.vertices.compute()
     same(found[by_place(found)], positions[by_place(positions)], "positions")
+
+
+@pytest.mark.parametrize("stated", [{}, {"dtype": "<U1", "shape": [6]}])
+def test_text_of_objects_without_a_fixed_width(stated):
+    store = packed("q092-object-attributes-no-index")
+    names = zarr.open_group(store)["0/object_attributes"].create_array("name", shape=(6,), chunks=(4,), dtype=str)
+    names[:] = np.array(["a", "", "bé", "four", "c", "d"], object)
+    names.attrs.update(stated)
+    values = zvl.open_zv(store)[0].objects.attributes["name"].values
+    assert values.dtype.kind == "U"
+    assert values.tolist() == ["a", "", "bé", "four", "c", "d"]
+
+
+def test_vectors_of_a_point_cloud_that_state_no_width():
+    store = packed("q092-dtypeless-attributes")
+    edit(store, "0/vertex_attributes/vec_f4", lambda attributes: attributes.update(dtype="float32"))
+    level = zvl.open_zv(store)[0]
+    want = expected_of("q092-dtypeless-attributes")["L0/attr/vec_f4"]
+    same(level.attributes["vec_f4"].compute()[by_place(level.vertices.compute())], want, "vec_f4")
+    assert not [f for f in zvl.validate(store).errors if "vec_f4" in f.where]
 
 
 def test_object_attributes_without_an_index():

@@ -29,7 +29,7 @@ from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, LinkFamily
 from zarr_vectors_lazy.model.levels import CHECKS, Check, Finding, Severity, dotted
 from zarr_vectors_lazy.plan.selection import Selection
 from zarr_vectors_lazy.progress import finish
-from zarr_vectors_lazy.read.cells import Requested
+from zarr_vectors_lazy.read.cells import Requested, is_scalar
 from zarr_vectors_lazy.read.columns import PATHS
 from zarr_vectors_lazy.read.layers import List, Task, TaskRef, chunk_runs, requested_of, task_over, tasks_over
 from zarr_vectors_lazy.read.level import LevelData
@@ -156,7 +156,7 @@ class _Planner:
         if spec.dictionary is None and "categories" in array.attributes:
             text = "categories are stated without an encoding, so values are returned as stored"
             self.findings.append(Finding("metadata", "warning", where, text))
-        if spec.row_shape is None and geometries == {"point_cloud"}:
+        if spec.row_shape is None and is_scalar(self.data, array):
             spec = replace(spec, row_shape=())  # as readers see it
         loose = spec.dtype.kind == "U" and spec.dictionary is None and bool(PATHS & geometries)
         self._add(array, f"attribute:{name}", "attribute", spec=spec, loose=loose)

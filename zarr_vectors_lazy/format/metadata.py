@@ -143,8 +143,10 @@ def parse_stored_dtype(attributes: Json, dtype: np.dtype[Any], where: str) -> np
 
 
 def _dense_dtype(node: Found, data_type: Any) -> np.dtype[Any]:
+    if data_type == "string":
+        return np.dtype(object)
     declared = node.attributes.get("dtype")
-    if isinstance(data_type, dict) or (isinstance(data_type, str) and data_type in ("string", "fixed_length_utf32")):
+    if isinstance(data_type, dict) or data_type == "fixed_length_utf32":
         return parse_dtype(declared, node.path) if isinstance(declared, str) else np.dtype(object)
     return parse_dtype(data_type, node.path)
 

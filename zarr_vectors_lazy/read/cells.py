@@ -435,13 +435,17 @@ def vertex_row_shape(data: LevelData, array: CellArray) -> tuple[int, ...]:
     """Row shape of a vertex attribute (spec 0.9, 6, "Robust width rule"; spec 0.7, 4.6).
 
     This reads the heads of one cell of it, and of the positions of the same chunk, if the writer is known to state
-    vectors as scalars, or to state nothing; point clouds are stated correctly.
+    vectors as scalars, or to state nothing.
     """
     if array.spec.row_shape is not None:
         return array.spec.row_shape
-    if set(data.store.geometry_types) == {"point_cloud"}:
-        return ()
-    return _once(data, data.vertices, array)
+    return () if is_scalar(data, array) else _once(data, data.vertices, array)
+
+
+def is_scalar(data: LevelData, array: CellArray) -> bool:
+    """Whether the metadata suffice: those of point clouds are right, in 0.7 by the names of channels alone."""
+    stated = array.attributes.get("row_shape") is not None or not data.generation.changeable
+    return stated and set(data.store.geometry_types) == {"point_cloud"}
 
 
 def link_row_shape(data: LevelData, family: LinkFamily, values: LinkValues) -> tuple[int, ...]:

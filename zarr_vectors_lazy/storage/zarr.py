@@ -197,11 +197,12 @@ async def _rows(
 ) -> npt.NDArray[Any]:
     array = await _opened(backend, path, check, version)
     try:
-        return np.asarray(await array.getitem(slice(start, stop)))
+        found = np.asarray(await array.getitem(slice(start, stop)))
     except StoreError:
         raise
     except _UNDECODABLE as error:
         raise _undecodable(backend, path, error, np.arange(start, stop or start)) from error
+    return found.astype(object) if found.dtype.kind == "T" else found
 
 
 async def _opened(backend: Backend, path: str, check: Check | None = None, version: str = "") -> Array:

@@ -228,7 +228,7 @@ def test_what_a_dense_array_says():
     [
         ("variable_length_bytes", {}, object),
         ("string", {}, object),
-        ("string", {"dtype": "<U4"}, "<U4"),
+        ("string", {"dtype": "<U4"}, object),
         ({"name": "fixed_length_utf32", "configuration": {"length_bytes": 16}}, {"dtype": "<U4"}, "<U4"),
         ({"name": "fixed_length_utf32", "configuration": {"length_bytes": 16}}, {}, object),
         ("float64", {"dtype": "int8"}, "f8"),

@@ -367,7 +367,7 @@ class Generation09(Generation):
             ids=None if id_rows is None else replace(id_rows, shape=(total,)),
             present=present if isinstance(present, int) and present <= total else None,
             digest=group.digest + "".join(digests),
-            exclusive=rank > len(level.chunk_shape),
+            exclusive=rank > len(level.chunk_shape) and not level.block.get("shared_fragments"),
             lost=level.objects_lost,
             remarks=_remarks(first.shape[0], total, layout if dense else DENSE),
         )
