@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from dask.utils import parse_bytes
 
-from zarr_vectors_lazy.errors import SelectionError, counted
+from zarr_vectors_lazy.errors import SelectionError, StoreError, counted
 from zarr_vectors_lazy.files.formats import check_has_space, format_of, found_files, load, save
 from zarr_vectors_lazy.files.loaded import Joined, Loaded, LoadOptions
 from zarr_vectors_lazy.files.outgoing import Outgoing
@@ -43,7 +43,7 @@ def suggest_chunk_shape(
     least: int | str = "100 kB",
     dtype: npt.DTypeLike = np.float32,
     aspect: Sequence[float] | None = None,
-    bin_shape: Sequence[float] | None = None,
+    bin_shape: Lengths | None = None,
 ) -> tuple[float, ...]:
     """Suggest a chunk shape whose chunks of positions have at least 100 kB when compressed.
 
@@ -61,7 +61,7 @@ def suggest_chunk_shape(
     aspect
         (D,) relative edge lengths; by default a chunk is a cube.
     bin_shape
-        (D,) edge lengths of a bin; those of the chunk are then multiples of them.
+        (D,) edge lengths of a bin, or one for all axes; those of the chunk are then multiples of them.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def suggest_chunk_shape(
     """
     even = isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], int | np.integer)
     ndim = len(data[0][0]) if even else _rows(data)[1]
-    ratios = _edges(aspect, ndim, "aspect")
+    ratios = np.ones(ndim) if aspect is None else parse_shape(aspect, ndim, "aspect")
     row = np.dtype(dtype).itemsize * ndim
     try:
         target = parse_bytes(least)
@@ -106,7 +106,7 @@ def suggest_chunk_shape(
         edge = filled_edge(sample, ratios, share * target / (row * _ratio(stored, row, target)))
     shape = edge * ratios
     if bin_shape is not None:
-        bins = _edges(bin_shape, ndim, "bin_shape")
+        bins = parse_shape(bin_shape, ndim, "bin_shape")
         shape = np.ceil(shape / bins - 1e-9) * bins
     return tuple(shape.tolist())
 
@@ -167,15 +167,9 @@ def _within(positions: Vertices, chunk_shape: Floats, chosen: Floats) -> Vertice
 def _rows(data: Any) -> tuple[int, int]:
     shape = getattr(data, "shape", None) or np.shape(data)
     if len(shape) != 2 or math.isnan(shape[0]) or shape[0] < 1:
-        raise SelectionError(f"expected (N, D) positions of known number, or ((lo, hi), count), found shape {shape}")
+        found = f"shape {shape}" if shape else type(data).__name__
+        raise SelectionError(f"expected (N, D) positions of known number, or ((lo, hi), count), found {found}")
     return int(shape[0]), int(shape[1])
-
-
-def _edges(value: Sequence[float] | None, ndim: int, name: str) -> Floats:
-    edges = np.ones(ndim) if value is None else np.asarray(value, np.float64)
-    if edges.shape != (ndim,) or not (np.isfinite(edges) & (edges > 0)).all():
-        raise SelectionError(f"{name}= must be {ndim} positive numbers, found {value!r}")
-    return edges
 
 
 def _sample(data: Any) -> tuple[Vertices, int]:
@@ -301,6 +295,10 @@ def ingest(
                 f"of {paths[0]}" + (f" and {counted(len(paths) - 1, 'more file')}" if len(paths) > 1 else "")
             )
             raise
+        except StoreError as error:
+            if "mode='w'" not in error.message:
+                raise
+            raise StoreError(error.message.replace("mode='w'", "overwrite=True"), where=error.where) from error
     return {**done, "files": [str(path) for path in paths], "left_out": list(loaded.left_out)}
 
 

@@ -238,7 +238,7 @@ def test_damage_is_found(tamper, damage):
 def test_what_is_no_store_is_a_finding(tmp_path):
     report = validated(tmp_path)
     assert not report.ok
-    assert "nothing is here" in report.errors[0].message
+    assert str(report.errors[0]).startswith("error in structure: nothing is here")
 
 
 def test_a_level_that_the_root_alone_names_is_a_warning(tamper):

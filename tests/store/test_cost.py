@@ -90,7 +90,9 @@ def test_suggestions_follow_what_they_are_told():
     shape = zvl.suggest_chunk_shape(positions)
     assert zvl.suggest_chunk_shape(da.from_array(positions, chunks=50_000)) == shape
     assert zvl.suggest_chunk_shape(positions, least="10 kB") < shape
-    assert all(edge % 7 == 0 for edge in zvl.suggest_chunk_shape(positions, bin_shape=(7, 7, 7)))
+    of_bins = zvl.suggest_chunk_shape(positions, bin_shape=(7, 7, 7))
+    assert all(edge % 7 == 0 for edge in of_bins)
+    assert zvl.suggest_chunk_shape(positions, bin_shape=7) == of_bins
     x, y, z = zvl.suggest_chunk_shape(positions, aspect=(1, 1, 0.1))
     assert x == y == 10 * z
     (edge, _, _) = zvl.suggest_chunk_shape((([0, 0, 0], [1000, 1000, 1000]), 300_000))

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import io
 import pickle
 import re
 
@@ -62,6 +63,10 @@ WRONG = {  # what a message says -> a call with a value of the wrong kind
     "attributes must be names, found 3": lambda path: level_of(path).to_geopandas(3),
     "axes must be names of columns, found 3": lambda path: zvl.ingest("a.csv", path / "new", axes=3),
     "files must be paths, found DataFrame": lambda path: zvl.ingest(pd.DataFrame({"x": [1]}), path / "new"),
+    "files must be paths, found StringIO": lambda path: zvl.ingest(io.StringIO("x,y,z\n1,2,3\n"), path / "new"),
+    "here already; overwrite=True replaces it": lambda path: zvl.ingest(
+        level_of(path).to_file(path.parent / "a.csv")["path"], path
+    ),
     "files must be paths, found NoneType": lambda path: zvl.ingest(["a.csv", None], path / "new"),
     "path must be the path of a file, found bytes": lambda path: level_of(path).to_file(b"a.csv"),
     "format= must be a name, such as 'csv', found 3": lambda path: level_of(path).to_file("a.csv", format=3),
@@ -91,6 +96,8 @@ WRONG = {  # what a message says -> a call with a value of the wrong kind
     "for some axes alone: x=slice": lambda path: level_of(path).sel({"x": (0, 1)}),
     r"whole numbers, found +a 0 +3 1 +4$": lambda path: level_of(path).sel(objects=pd.DataFrame({"a": [3, 4]})),
     "origins= must be a list of sites": lambda path: zvl.cors("s3", origins=3),
+    "aspect must be 3 positive numbers, found 'flat'": lambda path: zvl.suggest_chunk_shape(np.eye(3), aspect="flat"),
+    r"expected \(N, D\) positions .* found ZVLevel": lambda path: zvl.suggest_chunk_shape(level_of(path)),
     r"least must be a number of bytes, .* found 'a'": lambda path: zvl.suggest_chunk_shape(np.eye(3), least="a"),
     "did you mean 'intensity'": lambda path: level_of(path).attributes["int"],
 }

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
+from io import IOBase
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +268,7 @@ def found_files(files: Any, name: str | None = None) -> list[Path]:
     SelectionError
         If one names nothing that can be read.
     """
-    one = isinstance(files, str | bytes | os.PathLike | Mapping) or hasattr(files, "columns")
+    one = isinstance(files, str | bytes | os.PathLike | Mapping | IOBase) or hasattr(files, "columns")
     given = [files] if one or not isinstance(files, Iterable) else list(files)
     for item in given:
         if not isinstance(item, str | os.PathLike) or not os.fspath(item):  # "" would be the current folder

@@ -312,7 +312,7 @@ class Finding:
     severity
         ``"error"``: the store contradicts the format or itself. ``"warning"``: legal, but probably not intended.
     where
-        Path in the store, and the chunk if it concerns one.
+        Path in the store, and the chunk if it concerns one; empty for the root.
     message
         What was found and what was expected.
     """
@@ -323,4 +323,5 @@ class Finding:
     message: str
 
     def __str__(self) -> str:
-        return in_line(f"{self.severity} in {self.check}, {self.where}: {self.message}")
+        place = f"{self.check}, {self.where}" if self.where else self.check
+        return in_line(f"{self.severity} in {place}: {self.message}")
