@@ -1,5 +1,6 @@
 """Pyramids of points with objects, paths, graphs, skeletons and meshes."""
 
+import json
 import shutil
 from itertools import groupby, pairwise
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
 import zarr_vectors_lazy as zvl
-from tests.format.encode import modest
+from tests.format.encode import cell, fragment_index, modest
 from tests.integration.pyramids import computed, files, traced, units_apart
 from zarr_vectors_lazy.storage.requests import counting
 
@@ -38,6 +39,23 @@ def components(n, edges):
         if np.array_equal(low, group):
             return group
         group = low
+
+
+def test_a_fragment_without_vertices_is_no_part_of_a_path(tmp_path):
+    x = np.array([9.5, 10.5, 11, 12, 13, 21], "f4")
+    lines = [np.stack([x, np.full(6, y, "f4")], axis=1) for y in (1, 3, 5)]
+    zvl.write_polylines(tmp_path, lines, chunk_shape=10, bin_shape=5, compressor=None, checksum=False)
+    edited = tmp_path / "0" / "vertex_fragments" / "c"  # as an edit of the reference leaves it
+    (edited / "0" / "0").write_bytes(cell(fragment_index([[], (1, 1), (2, 1)])))  # the first line's first
+    (edited / "1" / "0").write_bytes(cell(fragment_index([(0, 4), [], (8, 4)])))  # the second's middle
+    (edited / "2" / "0").write_bytes(cell(fragment_index([[], (1, 1), []])))  # the first's and the third's last
+    level = tmp_path / "0" / "zarr.json"
+    level.write_text(json.dumps(json.loads(level.read_text()) | {"attributes": {"zarr_vectors_level": {"level": 0}}}))
+    zvl.build_pyramid(tmp_path, factors=[2], chunk_scale_factors=1)
+    coarse = zvl.open_zv(tmp_path)[1]
+    found = {number: coarse.objects[number].compute()[:, 0].tolist() for number in coarse.objects}
+    assert found == {0: [10.5, 13], 1: [9.5, 21], 2: [9.5, 13]}
+    assert len(coarse.links(0).compute()) == 2  # of the second and the third line
 
 
 @modest

@@ -14,11 +14,12 @@ from zarr_vectors_lazy.kernels.rows import kept_ids
 from zarr_vectors_lazy.kernels.trees import implied_parents
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkCoding
 from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
-from zarr_vectors_lazy.model.objects import FragmentRun, ObjectIndex, ranges
+from zarr_vectors_lazy.model.objects import FragmentRun, Manifests, ObjectIndex, check_fragments, ranges
 from zarr_vectors_lazy.model.writing import ArrayDraft, ChunkRecord
 from zarr_vectors_lazy.pyramid.step import EndCells, EndSegment, LevelBuild, Part, Thinning
 from zarr_vectors_lazy.read.cells import Requested, read_batch, read_fragment_run, read_link_run, read_row_run
 from zarr_vectors_lazy.read.objects import read_ids, read_manifests
+from zarr_vectors_lazy.read.paths import read_lengths
 from zarr_vectors_lazy.read.rows import column_run
 from zarr_vectors_lazy.settings import Recent
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw, Vertices
@@ -419,6 +420,8 @@ def read_owners(step: LevelBuild, build: str) -> Owners:
 
 def _sorted(step: LevelBuild, index: ObjectIndex) -> Owners:
     manifests = read_manifests(step.source, index)
+    if step.emptied:
+        manifests = _filled(step, manifests)
     table, chunk = distinct_chunks(manifests.chunks)
     parents, parent = distinct_chunks(step.parent(table.coords))
     small = parent.astype(np.uint16) if len(parents) <= 2**16 else parent  # radix sort
@@ -434,6 +437,20 @@ def _sorted(step: LevelBuild, index: ObjectIndex) -> Owners:
         offsets=manifests.offsets,
         visits=_visits(manifests.offsets, coarse),
     )
+
+
+def _filled(step: LevelBuild, manifests: Manifests) -> Manifests:
+    """Manifests without the fragments that have no vertices: these neither begin nor interrupt a path."""
+    assert step.fragments is not None
+    table, chunk = distinct_chunks(manifests.chunks)
+    everything = Requested(FRAGMENTS, step.fragments, tuple(range(len(table))), table.coords)
+    lengths = read_lengths(step.source, step.fragments, [everything])
+    sizes = np.asarray([len(of_chunk) for of_chunk in lengths], np.int64)
+    check_fragments(manifests.fragments, sizes[chunk], manifests.chunks)
+    first = np.cumsum(sizes) - sizes
+    filled = np.concatenate([np.empty(0, np.int64), *lengths])[first[chunk] + manifests.fragments] > 0
+    before = np.concatenate([[0], np.cumsum(filled)])
+    return Manifests(before[manifests.offsets], manifests.chunks[filled], manifests.fragments[filled])
 
 
 def _visits(offsets: IntArray, coarse: np.ndarray[Any, Any]) -> IntArray:

@@ -164,6 +164,8 @@ class LevelBuild:
         Number of ends of a link, and whether their order matters.
     min_vertices
         Least number of vertices that a path keeps.
+    emptied
+        Whether paths may name fragments without vertices, which edits leave behind.
     scale
         (D,) finer chunks of a coarser one along each axis.
     at
@@ -194,6 +196,7 @@ class LevelBuild:
     width: int
     directed: bool
     min_vertices: int
+    emptied: bool
     scale: IntArray
     at: LevelScale
     root_bins: IntArray | None
