@@ -287,6 +287,21 @@ def test_a_fragment_that_was_emptied_does_not_part_a_path(tmp_path):
     same(ends_of(box.vertices.compute(), box.edges.compute()), ends_of(joined, [[0, 1], [1, 2], [2, 3]]), "edges")
 
 
+def test_fragments_that_are_the_objects_are_refused(tmp_path):
+    path = tmp_path / "identity.zarrvectors"
+    zvl.write_polylines(path, [np.array([[1, 1], [2, 2]], "f4"), np.array([[3, 3], [4, 4]], "f4")], chunk_shape=10)
+    shutil.rmtree(path / "0" / "object_index")
+    assert len(zvl.open_zv(path)[0].objects) == 0
+    root = json.loads((path / "zarr.json").read_text())
+    root["attributes"]["zarr_vectors"]["object_index_convention"] = "identity"
+    (path / "zarr.json").write_text(json.dumps(root))
+    level = zvl.open_zv(path)[0]
+    assert len(level.vertices.compute()) == 4
+    for ask in (lambda: level.objects.ids, lambda: level.edges, lambda: zvl.read_polylines(path)):
+        with pytest.raises(FormatError, match="the root states 'identity'"):
+            ask()
+
+
 def test_links_without_vertices():
     level = open_store("q092-links-without-vertices")[0]
     for member in ("edges", "links"):

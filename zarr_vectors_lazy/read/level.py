@@ -38,6 +38,7 @@ def adopt_limits() -> None:
 # Connects code that knows a layout with a store that answers.
 
 T = TypeVar("T")
+IDENTITY = "the root states 'identity': the fragments of the only chunk are the objects, which is not supported"
 
 
 def drive(backend: Backend, steps: Sequence[Steps[T]]) -> list[T]:
@@ -383,6 +384,9 @@ class LevelData:
     def object_index(self) -> ObjectIndex | None:
         """Where the manifests are."""
         index = self.tree.run(self.generation.objects(self.meta, self.vertices))
+        convention: Any = self.store.attributes.get("zarr_vectors", {}).get("object_index_convention")
+        if index is None and convention == "identity":
+            return ObjectIndex(count=0, rank=self.vertices.chunks.rank, manifests=None, ids=None, lost=IDENTITY)
         return replace(index, exclusive=True) if index is not None and is_draco(self.vertices) else index
 
     @cached_property
