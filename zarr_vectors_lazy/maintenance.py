@@ -517,7 +517,12 @@ def _with_pyramid(
         raise SelectionError(f"pyramid= builds on level 0: the vertices of level {level.index} are already means")
     chunks = parse_shape(arguments["chunk_shape"], level.store.ndim, "chunk_shape")
     stated = level.bin_shape if len(level.store) > 1 else None
-    bins = parse_bins(stated if arguments["bin_shape"] is None else arguments["bin_shape"], chunks)
+    try:
+        bins = parse_bins(stated if arguments["bin_shape"] is None else arguments["bin_shape"], chunks)
+    except SelectionError as error:
+        if arguments["bin_shape"] is None:
+            error.add_note("bins are those of the source, whose levels pyramid= builds; bin_shape= gives others")
+        raise
     build = stated_pyramid(level.store, chunks, bins, given)
     if not arguments["compute"]:
         raise SelectionError(

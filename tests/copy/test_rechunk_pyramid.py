@@ -143,3 +143,12 @@ def test_what_the_source_does_not_tell(source, variety, tmp_path):
     store[1]._view.data.meta.attributes["zarr_vectors_level"]["coarsening_method"] = "rdp"
     with pytest.raises(SelectionError, match="made by 'aggregate', 'rdp'"):
         maintenance.stated_pyramid(store, store.chunk_shape, store.bin_shape, {})
+
+
+def test_bins_of_the_source_that_do_not_tile_are_said_to_be_those(source, tmp_path):
+    with pytest.raises(SelectionError, match="must divide") as caught:
+        zvl.rechunk(source, tmp_path / "new", chunk_shape=22, pyramid=True)
+    assert "those of the source" in caught.value.__notes__[0]
+    with pytest.raises(SelectionError, match="must divide") as caught:
+        zvl.rechunk(source, tmp_path / "new", chunk_shape=22, bin_shape=5, pyramid=True)
+    assert not hasattr(caught.value, "__notes__")
