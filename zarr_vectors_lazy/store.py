@@ -277,7 +277,7 @@ class ZVStore(Suggesting):
         return len(self._opened.levels)
 
     def __iter__(self) -> Iterator[ZVLevel]:
-        return (self[index] for index in self.levels)
+        return map(self.__getitem__, self.levels)  # without a frame: warnings are of the caller's line
 
     def __contains__(self, index: object) -> bool:
         return index in self._opened.levels

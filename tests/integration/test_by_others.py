@@ -600,8 +600,9 @@ def test_what_is_passed_over_of_an_object_index_is_a_warning(name, said):
 def test_a_level_that_is_being_written(name, tmp_path):
     path = unpacked(name, tmp_path)
     store = zvl.open_zv(path)
-    with pytest.warns(ZVWarning, match=r"level 0 .* is still being written"):
-        level = store[0]
+    with pytest.warns(ZVWarning, match=r"level 0 .* is still being written") as warned:
+        (level,) = store
+    assert warned[0].filename == __file__
     same(store[0].vertices.compute(), level.vertices.compute(), "said once")
     for tool in (zvl.index, zvl.consolidate, lambda path: zvl.shard(path, shard_shape=2)):
         with pytest.raises(FormatError, match=r"levels \[0\] are still being written"):
