@@ -27,7 +27,7 @@ from zarr_vectors_lazy.pyramid.coarsen import (
     remap_part,
     row_threshold,
 )
-from zarr_vectors_lazy.pyramid.finer import written_links
+from zarr_vectors_lazy.pyramid.finer import find_emptied, without_emptied, written_links
 from zarr_vectors_lazy.pyramid.planning import UNKNOWN_ROWS, PlannedLevel, prepare
 from zarr_vectors_lazy.pyramid.session import (
     METHOD,
@@ -115,6 +115,7 @@ def figures_of(levels: Sequence[PlannedLevel], tasks: int, parts: int) -> Figure
     for planned in levels:
         step, fine, coarse = planned.step, planned.fine, len(planned.coords)
         specs = [step.vertices, step.fragments, step.weights, *(item.column.spec for item in step.attributes)]
+        specs += [step.fragments] if step.emptied else []
         reads += sum(spec.layout.requests(fine) for spec in specs if spec is not None)
         links = {"none": 0, "implicit": 1, "explicit": 2}[step.cross_level_storage]
         writes += coarse * len(planned.arrays) + links * len(fine)
@@ -215,6 +216,8 @@ class LevelTasks:
         # Paths, and owners on the finer level, depend on its manifests.
         after = None if below is None or below.tables is None else TaskRef(below.tables)
         parts, links = self._parts(), self._links_below()
+        if self.planned.step.emptied:
+            self._find_emptied(parts)
         for i, part in enumerate(parts):
             key = (self.name, i)
             needs = self._needs(part)
@@ -261,6 +264,15 @@ class LevelTasks:
         rows = float(np.mean(planned.counts)) if planned.counts is not None else UNKNOWN_ROWS
         self.cuts = cut_parts(planned.bounds, rows * planned.row_nbytes, self.slots).tolist()
         return [part_of(planned, first, last) for first, last in pairwise(self.cuts)]
+
+    def _find_emptied(self, parts: Sequence[Part]) -> None:
+        """Let the tasks of this level begin when it is known which fragments of the finer one have no vertices."""
+        name, begin, keys = f"{self.name}-emptied", TaskRef(self.begin), []
+        for i, part in enumerate(parts):
+            self.tasks[name, i] = Task((name, i), find_emptied, self.step, part.fine, begin)
+            keys.append((name, i))
+        self.begin = f"{self.name}-begin"
+        self.tasks[self.begin] = Task(self.begin, without_emptied, begin, references(self._merged(name, keys)))
 
     def _needs(self, part: Part) -> List | tuple[()]:
         """References to these tasks; none if the finer level exists."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -88,6 +88,8 @@ from zarr_vectors_lazy.read.objects import read_ids
 from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Vertices
+
+T = TypeVar("T")
 
 # The cells of some coarse chunks, from the rows that become their vertices.
 
@@ -369,7 +371,7 @@ def join(
     """Decide which rows become one, by the kind of geometry."""
     grid = step.bin_grid(part.chunks)
     binned = Binned(fine, bins_of(fine.positions, fine.coarse_of_rows, grid), grid.cells)
-    owned = owned_by(step, fine.chunks, part.chunks, begun.build)
+    owned = owned_by(step, fine.chunks, part.chunks, begun)
     if step.kind == "points" or (owned is None and step.kind in ("sets", "faces")):
         return join_points(binned, None if threshold is None else _kept_rows(step, fine, threshold))
     if step.linked:  # what a row became must be a single vertex
@@ -380,7 +382,7 @@ def join(
     assert owned is not None
     if step.kind != "paths":
         return join_sets(binned, owned[1], rows_alone(fine, owned[0]))
-    return join_paths(binned, owned[1], read_owners(step, begun.build), step.min_vertices)
+    return join_paths(binned, owned[1], read_owners(step, begun), step.min_vertices)
 
 
 def _inner_links(step: LevelBuild, part: Part, fine: FineRows, joined: Joined, rows: IntArray) -> list[list[Payload]]:
@@ -407,9 +409,9 @@ def _kept_rows(step: LevelBuild, fine: FineRows, threshold: int) -> BoolArray:
     return np.asarray(hashes <= np.uint64(threshold))
 
 
-def gathered(parts: Iterable[list[ChunkRecord]]) -> list[ChunkRecord]:
-    """Task: join the records of several tasks in one list."""
-    return [record for part in parts for record in part]
+def gathered(parts: Iterable[list[T]]) -> list[T]:
+    """Task: join what several tasks return, such as records, in one list."""
+    return [each for part in parts for each in part]
 
 
 # Which vertices of a level without objects are kept: those with the smallest hashes, up to a counted threshold.
@@ -688,7 +690,7 @@ def bridge_part(
     of_chunk = {record.chunk: i for i, made in enumerate(parts) for record in made}
     mine = [parts[i] for i in sorted({of_chunk[key] for key in keys})]
     table = read_pieces(backend, step.level, mine)
-    later = _later(step, read_owners(step, begun.build), keys[-1], table)
+    later = _later(step, read_owners(step, begun), keys[-1], table)
     beyond = [parts[i] for i in sorted({of_chunk[key] for key in later})]
     others = read_pieces(backend, step.level, beyond)
     others[CHUNK] += len(keys)

@@ -1,7 +1,7 @@
 """What the finer level provides: rows, links and owners of the chunks below coarse chunks."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
@@ -14,9 +14,9 @@ from zarr_vectors_lazy.kernels.rows import kept_ids
 from zarr_vectors_lazy.kernels.trees import implied_parents
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkCoding
 from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
-from zarr_vectors_lazy.model.objects import FragmentRun, Manifests, ObjectIndex, check_fragments, ranges
-from zarr_vectors_lazy.model.writing import ArrayDraft, ChunkRecord
-from zarr_vectors_lazy.pyramid.step import EndCells, EndSegment, LevelBuild, Part, Thinning
+from zarr_vectors_lazy.model.objects import FragmentRun, Manifests, ObjectIndex, ranges
+from zarr_vectors_lazy.model.writing import ArrayDraft, ChunkKey, ChunkRecord
+from zarr_vectors_lazy.pyramid.step import Begun, EndCells, EndSegment, LevelBuild, Part, Thinning
 from zarr_vectors_lazy.read.cells import Requested, read_batch, read_fragment_run, read_link_run, read_row_run
 from zarr_vectors_lazy.read.objects import read_ids, read_manifests
 from zarr_vectors_lazy.read.paths import read_lengths
@@ -412,16 +412,16 @@ class Owners:
         return Owned(objects, found - self.offsets.take(objects), slots, self.fragments.take(found))
 
 
-def read_owners(step: LevelBuild, build: str) -> Owners:
+def read_owners(step: LevelBuild, begun: Begun) -> Owners:
     """Manifest entries of the finer level by chunk; kept by this process while the build runs."""
     assert step.index is not None
-    return _owners.make((step.source, build), partial(_sorted, step, step.index))
+    return _owners.make((step.source, begun.build), partial(_sorted, step, step.index, begun.emptied))
 
 
-def _sorted(step: LevelBuild, index: ObjectIndex) -> Owners:
+def _sorted(step: LevelBuild, index: ObjectIndex, emptied: Sequence[ChunkKey]) -> Owners:
     manifests = read_manifests(step.source, index)
-    if step.emptied:
-        manifests = _filled(step, manifests)
+    if emptied:
+        manifests = _filled(manifests, np.asarray(emptied, np.int64))
     table, chunk = distinct_chunks(manifests.chunks)
     parents, parent = distinct_chunks(step.parent(table.coords))
     small = parent.astype(np.uint16) if len(parents) <= 2**16 else parent  # radix sort
@@ -439,18 +439,26 @@ def _sorted(step: LevelBuild, index: ObjectIndex) -> Owners:
     )
 
 
-def _filled(step: LevelBuild, manifests: Manifests) -> Manifests:
+def _filled(manifests: Manifests, emptied: IntArray) -> Manifests:
     """Manifests without the fragments that have no vertices: these neither begin nor interrupt a path."""
-    assert step.fragments is not None
-    table, chunk = distinct_chunks(manifests.chunks)
-    everything = Requested(FRAGMENTS, step.fragments, tuple(range(len(table))), table.coords)
-    lengths = read_lengths(step.source, step.fragments, [everything])
-    sizes = np.asarray([len(of_chunk) for of_chunk in lengths], np.int64)
-    check_fragments(manifests.fragments, sizes[chunk], manifests.chunks)
-    first = np.cumsum(sizes) - sizes
-    filled = np.concatenate([np.empty(0, np.int64), *lengths])[first[chunk] + manifests.fragments] > 0
+    named = np.concatenate([manifests.chunks, manifests.fragments[:, None]], axis=1)
+    filled = ChunkTable(emptied).find(named) < 0
     before = np.concatenate([[0], np.cumsum(filled)])
     return Manifests(before[manifests.offsets], manifests.chunks[filled], manifests.fragments[filled])
+
+
+def find_emptied(step: LevelBuild, chunks: ChunkCoords, _begun: Begun) -> list[ChunkKey]:
+    """Task: chunk and number of the fragments of some finer chunks that have no vertices."""
+    assert step.fragments is not None
+    wanted = Requested(FRAGMENTS, step.fragments, tuple(range(len(chunks))), chunks)
+    lengths = read_lengths(step.source, step.fragments, [wanted])
+    keys = zip(chunks.tolist(), lengths, strict=True)
+    return [(*chunk, number) for chunk, of in keys for number in np.flatnonzero(of == 0).tolist()]
+
+
+def without_emptied(begun: Begun, emptied: Sequence[Sequence[ChunkKey]]) -> Begun:
+    """Task: a build that knows which fragments of the finer level have no vertices."""
+    return replace(begun, emptied=tuple(sorted(key for some in emptied for key in some)))
 
 
 def _visits(offsets: IntArray, coarse: np.ndarray[Any, Any]) -> IntArray:
@@ -483,7 +491,7 @@ def _mask(thinning: Thinning, index: ObjectIndex) -> BoolArray:
     return mask
 
 
-def owned_by(step: LevelBuild, chunks: ChunkCoords, coarse: ChunkCoords, build: str) -> tuple[Owned, Owned] | None:
+def owned_by(step: LevelBuild, chunks: ChunkCoords, coarse: ChunkCoords, begun: Begun) -> tuple[Owned, Owned] | None:
     """Entries of all objects in some finer chunks, and of the kept ones; None if the level has no objects.
 
     Parameters
@@ -493,6 +501,6 @@ def owned_by(step: LevelBuild, chunks: ChunkCoords, coarse: ChunkCoords, build: 
     """
     if step.index is None:
         return None
-    owned = read_owners(step, build).of_chunks(chunks, coarse)
-    mask = None if step.thinning is None else kept_objects(step.thinning, build)
+    owned = read_owners(step, begun).of_chunks(chunks, coarse)
+    mask = None if step.thinning is None else kept_objects(step.thinning, begun.build)
     return owned, owned if mask is None else owned.take(mask[owned.objects])

@@ -165,7 +165,7 @@ class LevelBuild:
     min_vertices
         Least number of vertices that a path keeps.
     emptied
-        Whether paths may name fragments without vertices, which edits leave behind.
+        Whether paths may name fragments without vertices, which edits leave behind: `Begun.emptied`.
     scale
         (D,) finer chunks of a coarser one along each axis.
     at
@@ -292,10 +292,13 @@ class Begun:
         Its name, for what processes keep while it runs.
     resumed
         Whether an earlier run may have finished chunks.
+    emptied
+        Chunk and number of the fragments of the finer level that have no vertices, if paths may name some.
     """
 
     build: str
     resumed: bool
+    emptied: tuple[ChunkKey, ...] = ()
 
 
 JOURNAL = "_building"
