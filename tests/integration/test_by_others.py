@@ -280,11 +280,15 @@ def test_a_fragment_that_was_emptied_does_not_part_a_path(tmp_path):
     cell = np.empty((1, 1), object)
     cell[0, 0] = fragment_index([(0, 0), (1, 2)])
     array[1:2, 0:1] = cell
+    block = root["0"].attrs["zarr_vectors_level"]
+    root["0"].attrs["zarr_vectors_level"] = {key: block[key] for key in block if key != "fragments_tile"}
     level = zvl.open_zv(path)[0]
     joined = level.objects[0].compute()
     assert joined.tolist() == [[1, 1], [9, 1], [9, 2], [1, 2]]
     box = level.sel(bbox=([0, 0], [9.5, 9.5]))
     same(ends_of(box.vertices.compute(), box.edges.compute()), ends_of(joined, [[0, 1], [1, 2], [2, 3]]), "edges")
+    box.save(tmp_path / "saved.zarrvectors")
+    same(zvl.open_zv(tmp_path / "saved.zarrvectors")[0].objects[0].compute(), joined, "saved")
 
 
 def test_fragments_that_are_the_objects_are_refused(tmp_path):

@@ -133,13 +133,17 @@ def read_lengths(source: Source, spec: CellSpec, wanted: Sequence[Requested]) ->
     ]
 
 
-def find_tracks(tracker: Tracker, lengths: Sequence[Sequence[IntArray]] | None) -> list[Track]:
+def find_tracks(
+    tracker: Tracker, lengths: Sequence[Sequence[IntArray]] | None, elsewhere: CellSpec | None = None
+) -> list[Track]:
     """Manifest entries by chunk.
 
     Parameters
     ----------
     lengths
         From `read_lengths`, for all chunks; None if places along objects do not matter and are all 0.
+    elsewhere
+        How fragment indexes of other chunks are read, if fragments that paths visit there may have no rows.
 
     Raises
     ------
@@ -156,14 +160,16 @@ def find_tracks(tracker: Tracker, lengths: Sequence[Sequence[IntArray]] | None) 
     chunk = np.where(mine, table.order[at], -1) if len(table) else at
     along = np.zeros(len(at), np.int64)
     if lengths is not None:
-        along = _along(tracker, manifests, chunk, [of for run in lengths for of in run])
+        along = _along(tracker, manifests, chunk, [of for run in lengths for of in run], elsewhere)
     order = np.argsort(chunk, kind="stable")
     bounds = np.searchsorted(chunk[order], np.arange(len(tracker.coords) + 1))
     runs = [order[start:stop] for start, stop in pairwise(bounds.tolist())]
     return [Track(manifests.fragments[run], ids[run], along[run]) for run in runs]
 
 
-def _along(tracker: Tracker, manifests: Manifests, chunk: IntArray, lengths: Sequence[IntArray]) -> IntArray:
+def _along(
+    tracker: Tracker, manifests: Manifests, chunk: IntArray, lengths: Sequence[IntArray], elsewhere: CellSpec | None
+) -> IntArray:
     """(E,) place of the first vertex of each manifest entry; entries whose ``chunk`` (E,) is negative are left out."""
     sizes = np.asarray([len(of_chunk) for of_chunk in lengths], np.int64)
     named = chunk >= 0
@@ -173,6 +179,12 @@ def _along(tracker: Tracker, manifests: Manifests, chunk: IntArray, lengths: Seq
     every = np.concatenate([np.empty(0, np.int64), *lengths])
     counts = np.ones(len(chunk), np.int64)  # what is left out separates what is before it from what is after it
     counts[named] = every[first[chunk[named]] + manifests.fragments[named]]
+    if elsewhere is not None:
+        entries = np.flatnonzero(named & (counts > 0))
+        gaps = np.flatnonzero((np.diff(entries) > 1) & (np.diff(manifests.owners[entries]) == 0))
+        between = ranges(entries[gaps] + 1, np.diff(entries)[gaps] - 1)
+        between = between[~named[between]]
+        counts[between] = _have_rows(tracker.source, elsewhere, manifests, between)
     along = np.cumsum(counts) - counts
     if tracker.ends:
         owners = manifests.owners
@@ -304,7 +316,8 @@ def tracks_array(view: LevelView, *, along: bool, ends: bool = False) -> da.Arra
     blocks, reads = cut(view)
     found, of_blocks = f"zv-tracks-of-level-{token}", tokenize(token, blocks.bounds)
     picked, name = f"zv-tracks-of-blocks-{of_blocks}", f"zv-tracks-{of_blocks}"
-    whole = task_over(found, Task((found,), find_tracks, tracker, lengths), *graphs)
+    elsewhere = None if view.data.meta.block.get("fragments_tile") else spec  # a writer that empties one unsays it
+    whole = task_over(found, Task((found,), find_tracks, tracker, lengths, elsewhere), *graphs)
     picks = BlockTasks(getitem, partial(_picked, found, blocks.bounds), kind=UnfusedTask)
     parts = blocks_over(picked, picks, len(blocks), whole)
     cells = Of(partial(blocks.cells, FRAGMENTS))
