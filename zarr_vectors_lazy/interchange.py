@@ -16,7 +16,7 @@ import numpy.typing as npt
 from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.errors import SelectionError, StoreError, counted
-from zarr_vectors_lazy.files.formats import check_has_space, format_of, found_files, load, save
+from zarr_vectors_lazy.files.formats import check_has_space, format_of, found_files, load, names_of, save
 from zarr_vectors_lazy.files.loaded import Joined, Loaded, LoadOptions
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.keywords import suggesting
@@ -283,8 +283,8 @@ def ingest(
     )
     paths = found_files(files, format)
     with Joined(several=len(paths) > 1) as joined:
-        for path in paths:
-            joined.add(load(path, format, asked), path.name)
+        for path, name in zip(paths, names_of(paths), strict=True):
+            joined.add(load(path, format, asked), name)
         loaded = joined.result()
         options: dict[str, Any] = {"chunk_shape": chunk_shape, "bin_shape": bin_shape, "axes": axes, "unit": unit}
         place: dict[str, Any] = {"backend": backend, "storage_options": {**(storage_options or {}), **backend_kwargs}}

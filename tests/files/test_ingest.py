@@ -168,6 +168,29 @@ def test_a_column_that_is_empty_in_a_file_has_the_type_of_the_others(tmp_path, m
         assert found[name].iloc[1] == value
 
 
+def test_files_of_one_name_in_several_folders_keep_apart(tmp_path):
+    for number, folder in enumerate(("sub-01", "sub-02"), 1):
+        (tmp_path / folder).mkdir()
+        lines = [np.eye(3, dtype="f4")] * number
+        nibabel.streamlines.save(Tractogram(lines, affine_to_rasmm=np.eye(4)), str(tmp_path / folder / "AF.tck"))
+        (tmp_path / folder / "n.swc").write_text(f"1 1 {number} 0 0 1 -1\n")
+    zvl.ingest([tmp_path / "sub-01/AF.tck", tmp_path / "sub-02/AF.tck"], tmp_path / "a.zv", chunk_shape=5)
+    groups = zvl.open_zv(tmp_path / "a.zv")[0].objects.groups
+    assert {name: groups[name].tolist() for name in groups.names} == {"sub-01/AF.tck": [0], "sub-02/AF.tck": [1, 2]}
+    zvl.ingest(tmp_path / "*/n.swc", tmp_path / "b.zv", chunk_shape=5)
+    assert zvl.open_zv(tmp_path / "b.zv")[0].objects.attributes["name"].values.tolist() == [
+        "sub-01/n.swc",
+        "sub-02/n.swc",
+    ]
+
+
+def test_hidden_files_are_skipped(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    (tmp_path / "._a.csv").write_bytes(b"\0\5\x16\7")
+    for number, files in enumerate((tmp_path, tmp_path / "*.csv")):
+        assert zvl.ingest(files, tmp_path / f"{number}.zv", chunk_shape=5)["files"] == [str(tmp_path / "a.csv")]
+
+
 def test_files_with_and_without_object_ids_are_not_alike(tmp_path):
     (tmp_path / "a.csv").write_text("x,y\n1,2\n")
     (tmp_path / "b.csv").write_text("x,y,object_id\n1,2,7\n")

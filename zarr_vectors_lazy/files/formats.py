@@ -285,7 +285,8 @@ def found_files(files: Any, name: str | None = None) -> list[Path]:
 def _expanded(path: Path, name: str | None) -> Sequence[Path]:
     if path.is_dir() and not _is_trx(path):
         known = tuple(suffixes("reads"))
-        parts = sorted(one for one in path.iterdir() if one.name.lower().endswith(known) or (name and one.is_file()))
+        seen = [one for one in path.iterdir() if not one.name.startswith(".")]  # others are the system's, as ._a.trk
+        parts = sorted(one for one in seen if one.name.lower().endswith(known) or (name and one.is_file()))
         if not parts:
             if (path / "zarr.json").is_file():
                 raise SelectionError(f"{str(path)!r} is a store or another Zarr group: files come first, then a store")
@@ -295,9 +296,20 @@ def _expanded(path: Path, name: str | None) -> Sequence[Path]:
         return [path]
     root = Path(path.anchor) if path.is_absolute() else Path()
     parts = sorted(root.glob(str(path.relative_to(path.anchor) if path.is_absolute() else path)))
+    parts = [one for one in parts if not one.name.startswith(".") or path.name.startswith(".")]  # as a shell does
     if not parts:
         raise SelectionError(f"no file matches {str(path)!r}")
     return parts
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """Names of files; if some are the same, paths below the folder that holds all files."""
+    names = [path.name for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    whole = [path.absolute() for path in paths]
+    root = os.path.commonpath([path.parent for path in whole])
+    return [path.relative_to(root).as_posix() for path in whole]
 
 
 def _is_trx(path: Path) -> bool:
