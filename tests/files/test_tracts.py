@@ -120,6 +120,32 @@ def test_trx_keeps_groups_and_values(grouped):
     assert found.attributes["label"].compute()[order].tolist() == (np.arange(6) + 2**40).tolist()
 
 
+def test_names_with_dots_are_none_of_trx(tmp_path):
+    zvl.write_polylines(
+        tmp_path / "g.zv",
+        [np.eye(3), 2 * np.eye(3)],
+        chunk_shape=5,
+        units="millimeter",
+        groups={"AF.trk": [0], "cluster.2": [1], "cluster_2": [0, 1]},
+        group_attributes={"a.3": [1.0, 2, 3]},
+        object_attributes={"w.2": [1.0, 2]},
+        vertex_attributes={"fa.x": np.arange(6.0)},
+    )
+    left, found = back(zvl.open_zv(tmp_path / "g.zv")[0], "a.trx")
+    stored = trx.trx_file_memmap.load(str(tmp_path / "a.trx"))
+    try:
+        assert {name: lines.tolist() for name, lines in stored.groups.items()} == {
+            "AF_trk": [0],
+            "cluster_2": [1],
+            "cluster_2_1": [0, 1],
+        }
+        assert (list(stored.data_per_streamline), list(stored.data_per_vertex)) == (["w_2"], ["fa_x"])
+        assert stored.data_per_group["cluster_2_1"]["a_3"].ravel().tolist() == [3]
+    finally:
+        stored.close()
+    assert (left, found.objects.groups.names) == ([], ("AF_trk", "cluster_2", "cluster_2_1"))
+
+
 def test_trx_folders_float16_and_members_that_no_store_has(grouped, tmp_path):
     grouped.to_file(tmp_path / "a.trx")
     shutil.unpack_archive(tmp_path / "a.trx", tmp_path / "b.trx", "zip")

@@ -477,19 +477,32 @@ def save_trx(out: Outgoing, path: Path) -> int:
         _put(archive, "offsets", paths.offsets.astype(np.uint32 if rows < 2**32 else np.uint64))
         of_lines = out.of_paths(out.object_attributes)
         for folder, what, tables in (("dpv", "attribute", paths.attributes), ("dps", "object attribute", of_lines)):
-            for name, values in _fitting(out, tables, what).items():
+            fitting = _fitting(out, tables, what)
+            for name, values in zip(_members(fitting), fitting.values(), strict=True):
                 _put(archive, f"{folder}/{name}", values)
         _put_groups(out, archive)
     return rows
 
 
 def _put_groups(out: Outgoing, archive: zipfile.ZipFile) -> None:
-    for name, ids in out.groups.items():
-        _put(archive, f"groups/{name.replace('/', '_')}", np.flatnonzero(np.isin(out.paths.ids, ids)).astype(np.uint32))
-    for attribute, values in _fitting(out, out.group_attributes, "group attribute").items():
-        for name, value in zip(out.groups, values, strict=True):
+    groups = _members(out.groups)
+    for name, ids in zip(groups, out.groups.values(), strict=True):
+        _put(archive, f"groups/{name}", np.flatnonzero(np.isin(out.paths.ids, ids)).astype(np.uint32))
+    fitting = _fitting(out, out.group_attributes, "group attribute")
+    for attribute, values in zip(_members(fitting), fitting.values(), strict=True):
+        for name, value in zip(groups, values, strict=True):
             if not np.isnan(value.astype(np.float64)).all():  # a group without a value
-                _put(archive, f"dpg/{name.replace('/', '_')}/{attribute}", value.reshape(1, -1))
+                _put(archive, f"dpg/{name}/{attribute}", value.reshape(1, -1))
+
+
+def _members(names: Iterable[str]) -> list[str]:
+    """Distinct names for members: a slash would be a folder, and what follows a dot a number of columns."""
+    found: list[str] = []
+    for name in names:
+        plain = re.sub(r"[./]", "_", name)
+        tried = (f"{plain}_{number}" if number else plain for number in count())
+        found.append(next(one for one in tried if one not in found))
+    return found
 
 
 def _fitting(out: Outgoing, tables: Mapping[str, Values], what: str) -> dict[str, Values]:
