@@ -195,6 +195,26 @@ def test_what_stands_for_a_missing_number_enters_no_mean():
     assert joined_values(groups, np.array([2, -9, 5, 7], "i2"), np.array([1, 9, 1, 3]), item, None).tolist() == [2, 6]
 
 
+def test_integers_with_missing_values_are_combined(tmp_path):
+    positions = np.array([[1, 1], [2, 2], [6, 6], [11, 11], [12, 12]], "f4")
+    ages = np.ma.MaskedArray(np.array([10, 30, 7, 200, 9], "u1"), [False, False, False, True, True])
+    attributes, form = {"age": ages}, {"chunk_shape": 20, "bin_shape": 5}
+    zvl.write_points(tmp_path / "s", positions, vertex_attributes=attributes, aggregate={"age": "mean"}, **form)
+    for rule, expected in {None: [20, 7, None], "max": [30, 7, None], "min": [10, 7, None]}.items():
+        rules = {} if rule is None else {"aggregate": {"age": rule}}
+        zvl.build_pyramid(tmp_path / "s", factors=[1], overwrite=True, **rules)
+        found = zvl.open_zv(tmp_path / "s")[1].to_arrow().column("age").to_pylist()
+        assert found == expected
+    for build in (
+        lambda: zvl.build_pyramid(tmp_path / "s", factors=[1], overwrite=True, aggregate={"age": "sum"}),
+        lambda: zvl.write_points(
+            tmp_path / "t", positions, vertex_attributes=attributes, aggregate={"age": "sum"}, **form
+        ),
+    ):
+        with pytest.raises(SelectionError, match="'sum', but sums of uint8 may equal the number"):
+            build()
+
+
 def test_small_levels_are_told(tmp_path):
     cloud(tmp_path / "s")
     with pytest.warns(ZVWarning, match="level 2 has 2[0-9] vertices"):

@@ -342,9 +342,17 @@ def check_known(rule: Any, what: str) -> None:
         raise SelectionError(f"{what} must be one of {', '.join(RULES)}, found {rule!r}")
 
 
-def check_rule(rule: Any, dtype: np.dtype[Any], what: str, *, coded: bool) -> None:
-    """Raise SelectionError if an attribute's values cannot be combined so; ``coded`` if they stand for categories."""
+def check_rule(rule: Any, dtype: np.dtype[Any], what: str, *, coded: bool, fill: bool = False) -> None:
+    """Raise SelectionError if an attribute's values cannot be combined so.
+
+    ``coded``: they stand for categories; ``fill``: one of them stands for missing integers.
+    """
     check_known(rule, what)
+    if rule == "sum" and fill and not coded and dtype.itemsize < 8:
+        raise SelectionError(
+            f"{what} is 'sum', but sums of {dtype} may equal the number that stands for a missing value: use 64-bit "
+            "integers, or 'mean'"
+        )
     kinds = "iufb" if rule in ("min", "max") else "iuf"
     if rule in NUMBERS and (coded or dtype.kind not in kinds):
         raise SelectionError(f"{what} is {rule!r}, but its values are not numbers: use 'mode' or 'first'")

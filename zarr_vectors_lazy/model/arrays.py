@@ -135,6 +135,11 @@ class Dictionary:
         return np.dtype(np.float64)
 
 
+def is_coded(dictionary: Dictionary | None) -> bool:
+    """Whether stored integers stand for categories."""
+    return dictionary is not None and not dictionary.plain
+
+
 def integers_with_missing(dtype: np.dtype[Any], fill: int | None = None) -> Dictionary:
     """How integers with missing values are stored: `missing_integer`, or another one, stands for them."""
     fill = missing_integer(dtype) if fill is None else fill

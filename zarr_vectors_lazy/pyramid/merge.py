@@ -9,7 +9,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import FormatError, NotFoundError
 from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.kernels.bins import Groups, Rule, check_rule, components, cut_runs, group_by
-from zarr_vectors_lazy.model.arrays import CellArray
+from zarr_vectors_lazy.model.arrays import CellArray, is_coded
 from zarr_vectors_lazy.model.levels import ChunkTable, dotted
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.writing import ChunkKey, ChunkRecord, Pieces
@@ -320,7 +320,8 @@ def _column(data: LevelData, array: CellArray, name: str, holes: bool) -> Column
 
 def _rule(array: CellArray, name: str, aggregate: Mapping[str, Rule | None]) -> Rule | None:
     """The requested rule, or else the one that the attribute states, or else the mean of real numbers or the mode."""
-    coded, dtype = array.spec.dictionary is not None, array.spec.dtype
+    dictionary, dtype = array.spec.dictionary, array.spec.dtype
+    coded, fill = is_coded(dictionary), dictionary is not None
     stated = stated_rule(array.attributes)
     rule: Rule | None = "mean" if dtype.kind == "f" and not coded else "mode"
     if name in aggregate:
@@ -330,7 +331,7 @@ def _rule(array: CellArray, name: str, aggregate: Mapping[str, Rule | None]) -> 
     else:
         return rule
     if rule is not None:
-        check_rule(rule, dtype, what, coded=coded)
+        check_rule(rule, dtype, what, coded=coded, fill=fill)
     return rule
 
 

@@ -18,6 +18,7 @@ from zarr_vectors_lazy.errors import SelectionError, ZVWarning, counted, listed,
 from zarr_vectors_lazy.format.vectors import encode_categories, encode_integers, is_number, is_time, parse_text
 from zarr_vectors_lazy.kernels.bins import Rule, check_known, check_rule
 from zarr_vectors_lazy.kernels.routing import extent
+from zarr_vectors_lazy.model.arrays import is_coded
 from zarr_vectors_lazy.model.world import meant_unit
 from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.read.rows import missing_value
@@ -912,8 +913,9 @@ def parse_rules(rules: Any, columns: Mapping[str, Column]) -> dict[str, Rule | N
         if name not in columns:
             raise SelectionError(f"aggregate has {name!r}, which is not a vertex attribute; there is {listed(columns)}")
         if rule is not None:
-            column = columns[name]
-            check_rule(rule, column.values.dtype, f"aggregate[{name!r}]", coded=column.dictionary is not None)
+            dtype, dictionary = columns[name].values.dtype, columns[name].dictionary
+            fill = dictionary is not None
+            check_rule(rule, dtype, f"aggregate[{name!r}]", coded=is_coded(dictionary), fill=fill)
     return found
 
 

@@ -530,7 +530,7 @@ def add_attribute(view: LevelView, name: str, values: Any, rule: Rule | None = N
     if not (text and array.ndim == 1) and not is_number(array.dtype) and not is_time(array.dtype):
         raise SelectionError(f"values must be numbers, booleans, times or one text each, found {array.dtype}")
     if rule is not None:
-        check_rule(rule, array.dtype, "aggregate", coded=text or masked)
+        check_rule(rule, array.dtype, "aggregate", coded=text, fill=masked)
     grid, encoding = documents.array_form(data.tree.existing(data.vertices.spec.path))
     new = NewAttribute(
         spec=opened.tree.spec,
