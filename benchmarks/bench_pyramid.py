@@ -102,6 +102,8 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
     processes of a cluster live on from the first build to the one that is measured.
     """
     out, workers, url = Path(job["out"]), job["workers"], None
+    for name in ("warm", "store"):  # before the server reads what it serves
+        shutil.copytree(job[name], out / name)
     with ExitStack() as stack:
         if job["delay_ms"] is not None:
             server = stack.enter_context(running(out, delay_ms=job["delay_ms"], writable=True))
@@ -109,7 +111,6 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
             url = server.url("store")
         client = _scheduler(stack, workers) if workers else None
         for name in ("warm", "store"):
-            shutil.copytree(job[name], out / name)
             warm_memory(WARM_NBYTES)
             if client:
                 client.run(warm_memory, WARM_NBYTES // 2)

@@ -5,10 +5,11 @@ import pytest
 from benchmarks import all_linked, bench_pyramid
 
 
-def test_builders_are_measured(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("more", ["", "--delay-ms 1"])
+def test_builders_are_measured(tmp_path, capsys, monkeypatch, more):
     monkeypatch.setattr(bench_pyramid, "SIDE", 2)
     bench_pyramid.main(
-        [*f"--points 2000 --polylines --rounds 1 --folder {tmp_path} --builders".split(), "ours, 1 worker"]
+        [*f"--points 2000 --polylines --rounds 1 --folder {tmp_path} {more} --builders".split(), "ours, 1 worker"]
     )
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" | ")[:3] for line in lines[2:3]] == [["| points", "2000", "ours, 1 worker"]]
