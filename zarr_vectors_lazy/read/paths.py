@@ -786,7 +786,7 @@ def _have_rows(source: Source, spec: CellSpec, manifests: Manifests, entries: In
         return np.empty(0, np.bool_)
     chunks, of = np.unique(manifests.chunks[entries], axis=0, return_inverse=True)
     lengths = read_lengths(source, spec, [Requested(FRAGMENTS, spec, tuple(range(len(chunks))), chunks)])
-    sizes, named = np.asarray([len(of_chunk) for of_chunk in lengths]), manifests.fragments[entries]
+    sizes, named = np.asarray([len(of_chunk) for of_chunk in lengths], np.int64), manifests.fragments[entries]
     with manifests_of(source):
         check_fragments(named, sizes[of.ravel()], manifests.chunks[entries])
     found: BoolArray = np.concatenate(lengths)[(np.cumsum(sizes) - sizes)[of.ravel()] + named] > 0
