@@ -280,6 +280,9 @@ def test_a_fragment_that_was_emptied_does_not_part_a_path(tmp_path):
     cell = np.empty((1, 1), object)
     cell[0, 0] = fragment_index([(0, 0), (1, 2)])
     array[1:2, 0:1] = cell
+    with counting() as counts:  # where none can be empty, other chunks are not asked
+        zvl.open_zv(path)[0].sel(bbox=([0, 0], [9.5, 9.5])).edges.compute()
+    assert [key for key in counts.keys if "vertex_fragments/c/" in key] == ["0/vertex_fragments/c/0/0"]
     block = root["0"].attrs["zarr_vectors_level"]
     root["0"].attrs["zarr_vectors_level"] = {key: block[key] for key in block if key != "fragments_tile"}
     level = zvl.open_zv(path)[0]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import thorough
-from zarr_vectors_lazy.kernels.bins import Groups, aggregate, counted, group_by, sums, weighted_means
+from zarr_vectors_lazy.kernels.bins import Groups, aggregate, group_by, summed_weights, sums, weighted_means
 
 rows = st.lists(st.tuples(st.integers(0, 5), st.integers(-3, 3), st.integers(1, 9)), min_size=1, max_size=30)
 
@@ -52,7 +52,7 @@ def test_every_rule_against_one_group_at_a_time(ordered, drawn):
         assert aggregate(groups, values, weights, "first")[i] == mine[0]
         assert aggregate(groups, values, weights, "mean")[i] == round(mean)
         assert aggregate(groups, values.astype("f8"), weights, "mean")[i] == pytest.approx(float(mean), rel=1e-15)
-        assert sums(groups, weights)[i] == counted(groups, weights)[i] == w.sum()
+        assert sums(groups, weights)[i] == summed_weights(groups, weights)[i] == w.sum()
 
 
 def test_vectors_are_joined_column_by_column():

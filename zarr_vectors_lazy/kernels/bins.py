@@ -303,7 +303,7 @@ def weighted_means(groups: Groups, values: Array, weights: IntArray | None) -> F
 
     64-bit values are summed twice, the second time the residuals of the first: many roundings become about one.
     """
-    total = groups.sizes if weights is None else counted(groups, weights)
+    total = groups.sizes if weights is None else summed_weights(groups, weights)
     total = total.reshape(-1, *(1,) * (values.ndim - 1))
     means: Floats = sums(groups, values, weights) / total
     if values.dtype.itemsize < 8:  # float64 has digits to spare
@@ -313,7 +313,7 @@ def weighted_means(groups: Groups, values: Array, weights: IntArray | None) -> F
     return np.where(np.isfinite(rest), means + rest, means)
 
 
-def counted(groups: Groups, weights: IntArray) -> IntArray:
+def summed_weights(groups: Groups, weights: IntArray) -> IntArray:
     """(count,) sums of (M,) numbers of vertices, which together are fewer than 2^53, so that float64 is exact."""
     return np.bincount(groups.labels, weights, groups.count).astype(np.int64)
 

@@ -27,7 +27,7 @@ from zarr_vectors_lazy.pyramid.coarsen import (
     remap_part,
     row_threshold,
 )
-from zarr_vectors_lazy.pyramid.finer import find_emptied, without_emptied, written_links
+from zarr_vectors_lazy.pyramid.finer import find_emptied, with_emptied, written_links
 from zarr_vectors_lazy.pyramid.planning import UNKNOWN_ROWS, PlannedLevel, prepare
 from zarr_vectors_lazy.pyramid.session import (
     METHOD,
@@ -272,7 +272,7 @@ class LevelTasks:
             self.tasks[name, i] = Task((name, i), find_emptied, self.step, part.fine, begin)
             keys.append((name, i))
         self.begin = f"{self.name}-begin"
-        self.tasks[self.begin] = Task(self.begin, without_emptied, begin, references(self._merged(name, keys)))
+        self.tasks[self.begin] = Task(self.begin, with_emptied, begin, references(self._merged(name, keys)))
 
     def _needs(self, part: Part) -> List | tuple[()]:
         """References to these tasks; none if the finer level exists."""

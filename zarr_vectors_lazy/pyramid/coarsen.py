@@ -18,13 +18,13 @@ from zarr_vectors_lazy.kernels.bins import (
     Groups,
     aggregate,
     bins_of,
-    counted,
     distinct_rows,
     every,
     place_in_bins,
     proper,
     root_slots,
     smallest_first,
+    summed_weights,
     weighted_means,
     whole,
 )
@@ -181,7 +181,7 @@ def _columns(step: LevelBuild, fine: FineRows, joined: Joined) -> Iterator[tuple
         values = taken(fine.values[item.name], joined)
         assert values is not None
         yield f"vertex_attributes/{item.name}", joined_values(groups, values, weights, item, picks)
-    yield f"vertex_attributes/{step.weight}", groups.sizes if weights is None else counted(groups, weights)
+    yield f"vertex_attributes/{step.weight}", groups.sizes if weights is None else summed_weights(groups, weights)
 
 
 def joined_values(

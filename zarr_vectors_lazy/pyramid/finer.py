@@ -456,7 +456,7 @@ def find_emptied(step: LevelBuild, chunks: ChunkCoords, _begun: Begun) -> list[C
     return [(*chunk, number) for chunk, of in keys for number in np.flatnonzero(of == 0).tolist()]
 
 
-def without_emptied(begun: Begun, emptied: Sequence[Sequence[ChunkKey]]) -> Begun:
+def with_emptied(begun: Begun, emptied: Sequence[Sequence[ChunkKey]]) -> Begun:
     """Task: a build that knows which fragments of the finer level have no vertices."""
     return replace(begun, emptied=tuple(sorted(key for some in emptied for key in some)))
 

@@ -16,7 +16,7 @@ from dask.highlevelgraph import HighLevelGraph
 from zarr_vectors_lazy.errors import FormatError, SelectionError, counted
 from zarr_vectors_lazy.kernels.rows import Kept, fragment_edges, fragment_ends, row_table
 from zarr_vectors_lazy.model.arrays import CellSpec
-from zarr_vectors_lazy.model.levels import ChunkTable
+from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.objects import MAX_ROWS, FragmentRun, Manifests, ObjectIndex, check_fragments, ranges
 from zarr_vectors_lazy.plan.selection import Selection
 from zarr_vectors_lazy.read.cells import (
@@ -64,7 +64,7 @@ from zarr_vectors_lazy.read.layers import (
     task_over,
     tasks_over,
 )
-from zarr_vectors_lazy.read.level import Source
+from zarr_vectors_lazy.read.level import LevelData, Source
 from zarr_vectors_lazy.read.objects import read_ids, read_manifests
 from zarr_vectors_lazy.read.rows import Block, Column, column_run
 from zarr_vectors_lazy.read.view import FRAGMENTS, VERTICES, LevelView, Named
@@ -316,7 +316,7 @@ def tracks_array(view: LevelView, *, along: bool, ends: bool = False) -> da.Arra
     blocks, reads = cut(view)
     found, of_blocks = f"zv-tracks-of-level-{token}", tokenize(token, blocks.bounds)
     picked, name = f"zv-tracks-of-blocks-{of_blocks}", f"zv-tracks-{of_blocks}"
-    elsewhere = None if view.data.meta.block.get("fragments_tile") else spec  # a writer that empties one unsays it
+    elsewhere = _elsewhere(view.data, spec)
     whole = task_over(found, Task((found,), find_tracks, tracker, lengths, elsewhere), *graphs)
     picks = BlockTasks(getitem, partial(_picked, found, blocks.bounds), kind=UnfusedTask)
     parts = blocks_over(picked, picks, len(blocks), whole)
@@ -780,16 +780,24 @@ def follow_fragments(
     ]
 
 
+def _elsewhere(data: LevelData, spec: CellSpec) -> CellSpec | None:
+    """How fragment indexes outside a view are read, if paths may visit fragments without rows there.
+
+    A writer that empties a fragment no longer states that fragments tile their chunks.
+    """
+    return None if data.meta.fragments_tile else spec
+
+
 def _have_rows(source: Source, spec: CellSpec, manifests: Manifests, entries: IntArray) -> BoolArray:
     """Whether the fragments that some entries name have rows, from the fragment indexes of their chunks."""
     if not len(entries):
         return np.empty(0, np.bool_)
-    chunks, of = np.unique(manifests.chunks[entries], axis=0, return_inverse=True)
-    lengths = read_lengths(source, spec, [Requested(FRAGMENTS, spec, tuple(range(len(chunks))), chunks)])
+    table, of = distinct_chunks(manifests.chunks[entries])
+    lengths = read_lengths(source, spec, [Requested(FRAGMENTS, spec, tuple(range(len(table))), table.coords)])
     sizes, named = np.asarray([len(of_chunk) for of_chunk in lengths], np.int64), manifests.fragments[entries]
     with manifests_of(source):
-        check_fragments(named, sizes[of.ravel()], manifests.chunks[entries])
-    found: BoolArray = np.concatenate(lengths)[(np.cumsum(sizes) - sizes)[of.ravel()] + named] > 0
+        check_fragments(named, sizes[of], manifests.chunks[entries])
+    found: BoolArray = np.concatenate(lengths)[(np.cumsum(sizes) - sizes)[of] + named] > 0
     return found
 
 
@@ -922,7 +930,9 @@ def path_edges_array(view: LevelView) -> da.Array:
     graph = blocks_over(ends, BlockTasks(ends_of, (Each(read),)), len(runs), graph)
     every = List(*(TaskRef((ends, run)) for run in range(len(runs))))
     router = _router(view, objects, np.asarray([0, len(objects)], np.int64), runs)
-    graph = task_over(named, Task((named,), name_fragments, router, every, reader.fragments), graph)
+    graph = task_over(
+        named, Task((named,), name_fragments, router, every, _elsewhere(view.data, reader.fragments)), graph
+    )
     picks = BlockTasks(getitem, (TaskRef((named,)), Per(range(len(runs)))))
     graph = blocks_over(f"{named}-runs", picks, len(runs), graph)
     first = np.searchsorted(view.bounds, runs.bounds)
